@@ -1,0 +1,152 @@
+//! An alert: its bytes, its id, and what was found in it. Decodes strictly, so that what passes here is JSON that every
+//! later reader accepts; it does not judge what the alert says.
+
+pub mod observables;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use self::observables::{Finder, Observable};
+use crate::config::AlertConfig;
+use crate::digest::sha256;
+
+/// The namespace of ids that are made from an alert's bytes (a UUIDv5 of `dossier:alert` in the URL namespace).
+const NAMESPACE: Uuid = Uuid::from_u128(0x2d7d_3f1c_0d9a_5c1e_9a55_6f0e_54c1_7b2f);
+
+/// Why bytes are no alert.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not UTF-8, not JSON, nested more than 128 levels deep, or with a lone surrogate.
+    #[error("not valid JSON: {0}")]
+    Malformed(String),
+    /// JSON, but no object.
+    #[error("the alert is {0}, not a JSON object")]
+    NotAnObject(&'static str),
+}
+
+/// A decoded alert.
+#[derive(Debug, Clone)]
+pub struct Alert {
+    /// The id: as the alert says it, or a UUIDv5 of its bytes.
+    pub id: String,
+    /// The original, byte for byte.
+    pub bytes: Bytes,
+    /// SHA-256 of the bytes: together with the id it tells duplicates.
+    pub sha256: [u8; 32],
+    /// The original, parsed.
+    pub value: Value,
+    /// What was found in it.
+    pub observables: Vec<Observable>,
+    /// When the host received it.
+    pub received: Timestamp,
+}
+
+/// Turns bytes into alerts as the configuration says.
+#[derive(Debug)]
+pub struct Decoder {
+    id: Vec<String>,
+    finder: Finder,
+}
+
+impl Decoder {
+    /// A decoder for this configuration.
+    pub fn new(config: &AlertConfig) -> Self {
+        Self { id: config.id.clone(), finder: Finder::new(&config.observables) }
+    }
+
+    /// Decodes one alert.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are no JSON object.
+    pub fn decode(&self, bytes: Bytes, received: Timestamp) -> Result<Alert, DecodeError> {
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        let kind = match &value {
+            Value::Object(_) => None,
+            Value::Array(_) => Some("an array"),
+            Value::String(_) => Some("a string"),
+            Value::Number(_) => Some("a number"),
+            Value::Bool(_) => Some("a boolean"),
+            Value::Null => Some("null"),
+        };
+        if let Some(kind) = kind {
+            return Err(DecodeError::NotAnObject(kind));
+        }
+        let observables = self.finder.find(&value);
+        Ok(Alert { id: self.id_of(&value, &bytes), sha256: sha256(&bytes), observables, value, bytes, received })
+    }
+
+    /// The id that the alert says, or one made from its bytes: the same bytes always have the same id.
+    fn id_of(&self, value: &Value, bytes: &[u8]) -> String {
+        let said = self.id.iter().find_map(|pointer| match value.pointer(pointer)? {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        });
+        said.unwrap_or_else(|| id_of_bytes(bytes))
+    }
+}
+
+/// The id of bytes that say none.
+pub fn id_of_bytes(bytes: &[u8]) -> String {
+    Uuid::new_v5(&NAMESPACE, bytes).to_string()
+}
+
+/// The stem of the files that hold the alert with this id: the id itself where that is plainly safe as a file name on
+/// every file system, else a UUIDv5 of it.
+pub fn file_stem(id: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    // With "alert-" before and ".reason" after it, 200 bytes stay below the 255 that file systems allow.
+    if !id.is_empty() && id.len() <= 200 && id.bytes().all(plain) {
+        format!("alert-{id}")
+    } else {
+        format!("alert-{}", Uuid::new_v5(&NAMESPACE, id.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(bytes: &'static [u8]) -> Result<Alert, DecodeError> {
+        let config = AlertConfig { id: vec!["/id".into(), "/uuid".into()], observables: Vec::new() };
+        Decoder::new(&config).decode(Bytes::from_static(bytes), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn the_first_pointer_that_is_there_gives_the_id() {
+        assert_eq!(decode(br#"{"id":"a","uuid":"b"}"#).map(|alert| alert.id), Ok("a".into()));
+        assert_eq!(decode(br#"{"id":null,"uuid":"b"}"#).map(|alert| alert.id), Ok("b".into()));
+        assert_eq!(decode(br#"{"id":17}"#).map(|alert| alert.id), Ok("17".into()));
+    }
+
+    #[test]
+    fn bytes_without_an_id_always_have_the_same_one() {
+        let first = decode(br#"{"id":"","x":1}"#).map(|alert| alert.id);
+        assert_eq!(first, decode(br#"{"id":"","x":1}"#).map(|alert| alert.id));
+        assert_ne!(first, decode(br#"{"id":"","x":2}"#).map(|alert| alert.id));
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for bytes in [&b"{"[..], b"\xff{}", b"{\"a\":\"\\ud800\"}", b"{\"a\":\"\0\"}", b"{} {}", b""] {
+            let bytes: &'static [u8] = bytes;
+            assert!(matches!(decode(bytes), Err(DecodeError::Malformed(_))), "{bytes:?}");
+        }
+        assert_eq!(decode(b"[1]").err(), Some(DecodeError::NotAnObject("an array")));
+        let deep = [b"{\"a\":".to_vec(), b"[".repeat(10_000), b"]".repeat(10_000), b"}".to_vec()].concat();
+        assert!(matches!(decode(deep.leak()), Err(DecodeError::Malformed(_))));
+    }
+
+    #[test]
+    fn an_id_becomes_a_file_name_only_where_that_is_safe() {
+        assert_eq!(file_stem("RULE-1.b~c"), "alert-RULE-1.b~c");
+        for id in ["../../etc/passwd", "a/b", "a b", "", "ä", "a\0"] {
+            let stem = file_stem(id);
+            assert_eq!(stem.len(), "alert-".len() + 36, "{id:?} became {stem}");
+        }
+        assert_eq!(file_stem(&"x".repeat(300)).len(), "alert-".len() + 36);
+        assert_ne!(file_stem("a/b"), file_stem("a/c"));
+    }
+}

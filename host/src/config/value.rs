@@ -1,0 +1,101 @@
+//! How single values are written: texts with `${VAR}`, durations, sizes.
+
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// A text in which `${VAR}` stands for a variable of the environment.
+pub(super) struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        expand(&text, |name| std::env::var(name).ok()).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A duration such as `250ms` or `10 min`.
+pub(super) struct Period(pub Duration);
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?.0;
+        text.parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .filter(|duration| !duration.is_zero())
+            .map(Self)
+            .ok_or_else(|| {
+                D::Error::custom(format!("\"{text}\" is no duration; write it as in \"250ms\", \"30s\" or \"10m\""))
+            })
+    }
+}
+
+/// A number of bytes such as `16MiB`.
+pub(super) struct ByteCount(pub usize);
+
+impl<'de> Deserialize<'de> for ByteCount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?.0;
+        text.parse::<bytesize::ByteSize>()
+            .ok()
+            .and_then(|size| usize::try_from(size.as_u64()).ok())
+            .map(Self)
+            .ok_or_else(|| D::Error::custom(format!("\"{text}\" is no size; write it as in \"64KiB\" or \"16MiB\"")))
+    }
+}
+
+/// Fills in `${VAR}`. `$` without a brace stands for itself.
+fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let (before, after) = rest.split_at(start);
+        let end = after.find('}').ok_or_else(|| format!("\"{text}\" has a ${{ without its }}"))?;
+        let name = &after[2..end];
+        let value = variable(name)
+            .ok_or_else(|| format!("the environment variable {name} is not set; export it before starting"))?;
+        expanded.push_str(before);
+        expanded.push_str(&value);
+        rest = &after[end + 1..];
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+/// The first text in a plugin's settings that asks for a variable.
+pub(super) fn find_variable(settings: &toml::Value) -> Option<&str> {
+    match settings {
+        toml::Value::String(text) => text.contains("${").then_some(text),
+        toml::Value::Array(values) => values.iter().find_map(find_variable),
+        toml::Value::Table(table) => table.values().find_map(find_variable),
+        _ => None,
+    }
+}
+
+/// Settings as the JSON that plugins are given; dates become texts.
+pub(super) fn to_json(value: &toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Float(number) => (*number).into(),
+        toml::Value::Boolean(yes) => (*yes).into(),
+        toml::Value::Datetime(moment) => moment.to_string().into(),
+        toml::Value::Array(values) => values.iter().map(to_json).collect(),
+        toml::Value::Table(table) => table.iter().map(|(key, value)| (key.clone(), to_json(value))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_filled_in_and_a_missing_one_is_named() {
+        let variable = |name: &str| (name == "KEY").then(|| "s3cret".to_owned());
+        assert_eq!(expand("a ${KEY} b $5", variable), Ok("a s3cret b $5".to_owned()));
+        assert!(expand("${OTHER}", variable).unwrap_err().contains("OTHER"));
+        assert!(expand("${KEY", variable).is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! The stages and steps that an alert goes through. A step is anything that answers; that it is a WebAssembly plugin is
+//! known in [`crate::plugin`] only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::value::RawValue;
+
+use crate::alert::Alert;
+use crate::alert::observables::Observable;
+use crate::dead_letter::Reason;
+use crate::record::Verdict;
+use crate::tables::Snapshot;
+
+/// When a step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// First: may add observables.
+    Normalize,
+    /// Then: looks things up.
+    Enrich,
+    /// Last: gives the verdict.
+    Verdict,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 3] = [Self::Normalize, Self::Enrich, Self::Verdict];
+
+    /// The word in records, configuration and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normalize => "normalize",
+            Self::Enrich => "enrich",
+            Self::Verdict => "verdict",
+        }
+    }
+}
+
+/// What a step is given: the alert, and what earlier stages found. Shared by the steps of one stage.
+#[derive(Debug)]
+pub struct Given {
+    /// The alert.
+    pub alert: Arc<Alert>,
+    /// Its observables with those that `normalize` steps added.
+    pub observables: Vec<Observable>,
+    /// Results of earlier stages by step, as JSON objects.
+    pub enrichment: Vec<(String, Box<RawValue>)>,
+    /// The tables as they were when the alert began.
+    pub tables: Arc<Snapshot>,
+}
+
+/// What a step answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// A JSON object.
+    pub fields: Box<RawValue>,
+    /// Observables to add; empty but in a `normalize` step.
+    pub observables: Vec<Observable>,
+    /// The verdict; none but in a `verdict` step.
+    pub verdict: Option<Verdict>,
+}
+
+/// How a call ended, if not with an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// There is nothing for this step in the alert. No failure.
+    NotApplicable(String),
+    /// Call again later, not before this time has passed.
+    Unavailable {
+        /// What is not there.
+        reason: String,
+        /// The least time to wait, if the plugin said one.
+        after: Option<Duration>,
+    },
+    /// Do not call again: the alert is dead, or its record says so.
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// What happened, for people.
+        detail: String,
+    },
+}
+
+/// What a call cost and used.
+#[derive(Debug, Clone, Default)]
+pub struct Cost {
+    /// Fuel used.
+    pub fuel: u64,
+    /// Linear memory at the end, in bytes.
+    pub memory: u64,
+    /// Wall-clock time.
+    pub duration: Duration,
+    /// The digest of each table that answered.
+    pub tables: BTreeMap<String, String>,
+    /// Whether an HTTP answer came from a cache.
+    pub cached: bool,
+}
+
+/// Something that enriches alerts.
+#[async_trait]
+pub trait Enricher: Send + Sync {
+    /// The plugin's version.
+    fn version(&self) -> &str;
+
+    /// SHA-256 of the plugin's file.
+    fn sha256(&self) -> &str;
+
+    /// Calls it once. Bounded in every way: it always comes back, within its time limit.
+    async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost);
+}

@@ -1,0 +1,1 @@
+//! Plugins: WebAssembly components as steps. Everything that names wasmtime lies in this folder.

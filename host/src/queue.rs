@@ -1,0 +1,234 @@
+//! Where alerts wait, are stored, and go when they fail: one small trait, two kinds.
+//!
+//! A queue owns the promise that an alert is at every instant in the queue, in the store or in the dead letters. It knows
+//! nothing of plugins or pipelines. Inside `queue/`, only `redis.rs` names Redis.
+
+pub mod directory;
+pub mod redis;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::config::{Finding, QueueConfig, QueueKind};
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::record::Record;
+use crate::telemetry::Telemetry;
+
+/// Why a queue could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// It is not there now (no connection, loading, out of memory, disk full). Nothing was lost; the same call later may
+    /// succeed.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It will not work before somebody mends something (a key of a wrong type, no permission). Nothing was lost.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What the queue hands out: one alert, or what should have been one.
+///
+/// **Dropping a delivery leaves the alert pending**: only [`Queue::commit`] lets go of it.
+#[must_use = "an alert that is dropped stays pending"]
+#[derive(Debug)]
+pub struct Delivery {
+    /// What was read.
+    pub body: Body,
+    /// Where it is in the queue, for log lines: an entry id, or a file's name.
+    pub entry: String,
+    /// How often it was delivered since it was sent or replayed; 1 at first.
+    pub deliveries: u32,
+    /// How often it was processed to its end before it was replayed; 0 at first.
+    pub attempts: u32,
+    /// When a host first saw it, if one did before.
+    pub first_seen: Option<Timestamp>,
+    /// How long it waited; zero where the clocks make no sense.
+    pub waited: Duration,
+    /// Whether a host died with this alert in flight: it must run alone.
+    pub suspect: bool,
+    /// What only the queue understands: locks and leases, released when the delivery is dropped.
+    pub receipt: Box<dyn Any + Send + Sync>,
+}
+
+/// What a delivery holds.
+#[derive(Debug)]
+pub enum Body {
+    /// An alert's bytes, not yet decoded.
+    Alert(Bytes),
+    /// No alert: bound for the dead letters. The queue keeps its bytes and puts them there by itself.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// What is wrong and what to do, for people.
+        detail: String,
+    },
+}
+
+/// What becomes of a delivery.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Store this record.
+    Store(Record),
+    /// Put the original bytes into the dead letters, with this beside them.
+    Dead(DeadLetter),
+}
+
+/// A delivery with its outcome, ready to be committed.
+#[derive(Debug)]
+pub struct Settled {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// What becomes of it.
+    pub outcome: Outcome,
+}
+
+/// What a commit did for one alert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// Stored under its id.
+    Stored,
+    /// Stored under this id, because another alert already has its own.
+    Conflict(String),
+    /// The same alert was stored before: let go of, not stored again.
+    Duplicate,
+    /// In the dead letters.
+    Dead,
+    /// Another host took it over meanwhile: nothing was changed.
+    Lost,
+}
+
+/// How full everything is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Depth {
+    /// Alerts that no host has taken.
+    pub waiting: u64,
+    /// Alerts that a host has taken and not let go of.
+    pub in_flight: u64,
+    /// Records in the store.
+    pub stored: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// How long the oldest alert that waits or is in flight has been there; none when there is none.
+    pub oldest: Option<Duration>,
+}
+
+/// A dead letter where it lies.
+#[derive(Debug, Clone)]
+pub struct Dead {
+    /// Its name in the dead letters, unique: what `dossier dlq` takes as ID (it takes an alert's id as well).
+    pub key: String,
+    /// What is known of the failure.
+    pub letter: DeadLetter,
+    /// The size of the original, in bytes.
+    pub size: u64,
+}
+
+/// A place where alerts wait.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Adds alerts, bytes as they are; all of them are durable when it returns, as far as the queue is.
+    ///
+    /// # Errors
+    /// [`QueueError`]; some of the alerts may have been added.
+    async fn send(&self, alerts: &[Bytes]) -> Result<(), QueueError>;
+
+    /// Takes up to `max` alerts; waits about a second for the first and then returns none. Suspects come first, and a
+    /// result that holds a suspect holds nothing else.
+    ///
+    /// Cancel safe: an alert that was taken and not returned is delivered again.
+    ///
+    /// # Errors
+    /// [`QueueError`]; nothing was taken.
+    async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError>;
+
+    /// Notes durably that this suspect is about to run alone; a host that dies between this and the commit, or
+    /// [`Queue::acquit`], counts as crashed by it.
+    ///
+    /// # Errors
+    /// [`QueueError`]; it must not run then.
+    async fn accuse(&self, suspect: &Delivery) -> Result<(), QueueError>;
+
+    /// Takes the note of [`Queue::accuse`] back: the suspect waits for a retry, or goes back to the queue at a shutdown.
+    ///
+    /// # Errors
+    /// [`QueueError`]; the note stands.
+    async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError>;
+
+    /// Stores, or puts into the dead letters, and lets go; gives what it did for each, in the same order. May be called
+    /// again with the same alerts after an error: it then does what is left.
+    ///
+    /// # Errors
+    /// [`QueueError`]; each alert is either done or still pending.
+    async fn commit(&self, settled: &[Settled]) -> Result<Vec<Committed>, QueueError>;
+
+    /// How full everything is.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn depth(&self) -> Result<Depth, QueueError>;
+
+    /// The dead letters, the oldest first: at most `limit` that follow the key `after`.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn dead(&self, after: Option<&str>, limit: usize) -> Result<Vec<Dead>, QueueError>;
+
+    /// A dead letter's original bytes; none when there is no such dead letter. What held no alert gives its fields as JSON.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn dead_body(&self, key: &str) -> Result<Option<Bytes>, QueueError>;
+
+    /// Moves a dead letter back into the queue, in one atomic step, its attempts kept; false when it is gone already.
+    ///
+    /// # Errors
+    /// [`QueueError`]; it is where it was.
+    async fn replay(&self, key: &str) -> Result<bool, QueueError>;
+
+    /// Deletes a dead letter for good; false when it is gone already.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn discard(&self, key: &str) -> Result<bool, QueueError>;
+
+    /// Reads the store: the record with this alert id; none when there is none.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError>;
+
+    /// Clean shutdown: what this host still holds goes back and counts as never delivered; leases are given up.
+    ///
+    /// # Errors
+    /// [`QueueError`]; others take over when the lease ends.
+    async fn close(&self) -> Result<(), QueueError>;
+}
+
+/// Opens the queue of a configuration: connects, and makes what is missing.
+///
+/// # Errors
+/// [`QueueError`] when it cannot be reached or made.
+pub async fn open(config: &QueueConfig, telemetry: Arc<Telemetry>) -> Result<Arc<dyn Queue>, QueueError> {
+    Ok(match &config.kind {
+        QueueKind::Directory { path } => Arc::new(directory::DirectoryQueue::open(path, config, telemetry).await?),
+        QueueKind::Redis(redis) => Arc::new(redis::RedisQueue::open(redis, config, telemetry).await?),
+    })
+}
+
+/// Looks at the queue without changing it: what `dossier validate` shows.
+pub async fn check(config: &QueueConfig) -> Vec<String> {
+    match &config.kind {
+        QueueKind::Directory { path } => directory::check(path).await,
+        QueueKind::Redis(redis) => redis::check(redis).await,
+    }
+}
+
+/// Turns what [`check`] found into findings about the configuration.
+pub fn findings(config: &crate::config::Config, problems: Vec<String>) -> Vec<Finding> {
+    problems.into_iter().map(|problem| config.finding(None, format!("queue: {problem}"))).collect()
+}
