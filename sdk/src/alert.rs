@@ -71,9 +71,13 @@ impl<'a> Alert<'a> {
     /// # Errors
     /// [`Failure::Internal`] when the result has not the form of `T`: the step runs another plugin than was thought.
     pub fn enrichment<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, Failure> {
-        let Some(json) = self.0.enrichment(step) else { return Ok(None) };
-        serde_json::from_str(&json)
-            .map(Some)
-            .map_err(|error| Failure::internal(format!("result of step \"{step}\" has an unexpected form: {error}")))
+        let Some(json) = self.0.enrichment(step) else {
+            return Ok(None);
+        };
+        serde_json::from_str(&json).map(Some).map_err(|error| {
+            Failure::internal(format!(
+                "result of step \"{step}\" has an unexpected form: {error}"
+            ))
+        })
     }
 }

@@ -4,7 +4,10 @@
 //! is a zeroed static, so that it is not part of the file and a fresh instance pays only for the pages that it touches.
 
 #![cfg(target_arch = "wasm32")]
-#![allow(unsafe_code, reason = "an allocator hands out raw memory; the crate talc does it, and is told where memory is")]
+#![allow(
+    unsafe_code,
+    reason = "an allocator hands out raw memory; the crate talc does it, and is told where memory is"
+)]
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
@@ -25,7 +28,8 @@ unsafe impl Sync for Arena {}
 static MEMORY: Arena = Arena(UnsafeCell::new([0; ARENA]));
 
 #[global_allocator]
-static ALLOCATOR: TalcSyncCell<ArenaThenGrow, WasmBinning> = TalcSyncCell::new_wasm(ArenaThenGrow::Untouched);
+static ALLOCATOR: TalcSyncCell<ArenaThenGrow, WasmBinning> =
+    TalcSyncCell::new_wasm(ArenaThenGrow::Untouched);
 
 /// Where the allocator's memory comes from, in this order.
 #[derive(Debug)]
@@ -49,7 +53,10 @@ unsafe impl Source for ArenaThenGrow {
             }
         }
         // What a request takes at most beyond its size: the chunk's own words and, for the alignment, itself.
-        let bytes = layout.size().checked_add(layout.align() + 4 * CHUNK_UNIT).ok_or(())?;
+        let bytes = layout
+            .size()
+            .checked_add(layout.align() + 4 * CHUNK_UNIT)
+            .ok_or(())?;
         let pages = bytes.div_ceil(PAGE);
         let before = std::arch::wasm32::memory_grow::<0>(pages);
         if before == usize::MAX {

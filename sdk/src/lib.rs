@@ -1,4 +1,7 @@
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that panics has failed")
+)]
 //! What a dossier plugin is written with.
 //!
 //! A plugin is a WebAssembly component that the host calls once for each alert. This crate turns the contract
@@ -70,10 +73,12 @@ pub mod tables;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
-pub use address::{Scope, parse_address};
+pub use address::{Found, Scope, addresses, parse_address};
 pub use alert::Alert;
 pub use answer::Label;
-pub use bindings::dossier::plugin::types::{Answer, Description, Failure, Observable, Retry, Stage, Verdict};
+pub use bindings::dossier::plugin::types::{
+    Answer, Description, Failure, Observable, Retry, Stage, Verdict,
+};
 pub use settings::NoSettings;
 pub use {serde, serde_json};
 

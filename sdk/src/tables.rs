@@ -12,10 +12,14 @@ use crate::{Failure, host};
 /// [`Failure::Internal`] when the table is not granted to this step, or when the row has not the form of `T`; ask for a
 /// [`serde_json::Value`] to take any row.
 pub fn lookup<T: DeserializeOwned>(table: &str, key: &str) -> Result<Option<T>, Failure> {
-    let Some(row) = raw(table, key)? else { return Ok(None) };
-    serde_json::from_str(&row)
-        .map(Some)
-        .map_err(|error| Failure::internal(format!("table \"{table}\": row of \"{key}\" has an unexpected form: {error}")))
+    let Some(row) = raw(table, key)? else {
+        return Ok(None);
+    };
+    serde_json::from_str(&row).map(Some).map_err(|error| {
+        Failure::internal(format!(
+            "table \"{table}\": row of \"{key}\" has an unexpected form: {error}"
+        ))
+    })
 }
 
 /// As [`lookup`], as JSON text.

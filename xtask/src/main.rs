@@ -15,7 +15,10 @@ enum Task {
 }
 
 fn main() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).unwrap_or(Path::new("."));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(1)
+        .unwrap_or(Path::new("."));
     match Task::parse() {
         Task::Plugins => wasm::build(root).and_then(|()| wasm::print(root)),
     }
