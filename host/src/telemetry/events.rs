@@ -88,6 +88,13 @@ events! {
         /// Their ids.
         entries: &'a [String],
     }
+    /// A file in the queue's folder was left where it is: it is no plain file, or cannot be read. An alarm, once for each.
+    EntrySkipped<'a> {
+        /// Its name.
+        entry: &'a str,
+        /// Why, and what to do.
+        why: &'a str,
+    }
     /// The stream or its group was gone and was made again. An alarm.
     GroupRecreated<'a> {
         /// The stream.
