@@ -1,0 +1,169 @@
+//! `dossier dlq list`: a table for people, JSON lines for scripts. Shown as it is read, so that its length does not matter.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, TableStyle, Width};
+
+use crate::cli::output::{Out, printable, rough, since};
+use crate::queue::{Dead, Queue};
+
+use super::{Filter, Pages, json};
+
+/// Which, and how.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    filter: Filter,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// One JSON object a line, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists them.
+///
+/// # Errors
+/// The queue cannot be asked, or the output cannot be written.
+pub async fn list<W: Write>(queue: &dyn Queue, arguments: &Arguments, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+    let mut left = arguments.limit.unwrap_or(usize::MAX);
+    let mut first = true;
+    let mut pages = Pages::new(queue);
+    while left > 0
+        && !out.is_closed()
+        && let Some(mut page) = pages.next().await?
+    {
+        page.retain(|dead| arguments.filter.takes(dead));
+        page.truncate(left);
+        left -= page.len();
+        if arguments.json {
+            for dead in &page {
+                serde_json::to_writer(&mut *out, &json(dead)?)?;
+                writeln!(out)?;
+            }
+        } else if !page.is_empty() {
+            write_table(&page, first, out)?;
+            first = false;
+        }
+        out.flush()?;
+    }
+    if first && !arguments.json {
+        let nothing = match arguments.filter {
+            Filter { reason: None, step: None } => "no dead letters",
+            _ => "no dead letter matches",
+        };
+        writeln!(out, "{nothing}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a page as a table that fits the terminal; elsewhere nothing is cut.
+pub fn write_table<W: Write>(page: &[Dead], header: bool, out: &mut Out<W>) -> std::io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new()).set_truncation_indicator("…");
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    // Where every key holds the alert's id (as files do), the id needs no column of its own.
+    let with_id = page.iter().any(|dead| dead.letter.id.as_ref().is_some_and(|id| !dead.key.contains(id.as_str())));
+    if header {
+        table.set_header(["KEY", "ALERT", "REASON", "STEP", "TRIES", "AGO", "DETAIL"]);
+    }
+    for dead in page {
+        let letter = &dead.letter;
+        let step = letter.step.as_ref().map_or_else(|| "-".to_owned(), |step| printable(&step.step));
+        let mut row = Row::from([
+            printable(&dead.key),
+            letter.id.as_deref().map_or_else(|| "-".to_owned(), printable),
+            letter.reason.to_string(),
+            step,
+            letter.attempts.to_string(),
+            rough(since(letter.failed_at)),
+            printable(&letter.detail),
+        ]);
+        if table.width().is_some() {
+            row.max_height(1);
+        }
+        table.add_row(row);
+    }
+    let id = if with_id { ColumnConstraint::UpperBoundary(Width::Percentage(30)) } else { ColumnConstraint::Hidden };
+    let whole = ColumnConstraint::ContentWidth;
+    let step = ColumnConstraint::UpperBoundary(Width::Percentage(15));
+    let detail = ColumnConstraint::LowerBoundary(Width::Fixed(8));
+    table.set_constraints([whole, id, whole, step, whole, whole, detail]);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for number in [4, 5] {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::memory::MemoryQueue;
+    use crate::dead_letter::Reason;
+
+    async fn listed(queue: &MemoryQueue, filter: Filter, limit: Option<usize>, json: bool) -> String {
+        let mut text = Vec::new();
+        let mut out = Out::new(&mut text);
+        list(queue, &Arguments { filter, limit, json }, &mut out).await.unwrap();
+        out.finish().unwrap();
+        drop(out);
+        String::from_utf8(text).unwrap()
+    }
+
+    fn filled(number: usize) -> MemoryQueue {
+        let queue = MemoryQueue::default();
+        for number in 0..number {
+            let (reason, step) = if number % 2 == 0 { (Reason::Timeout, "geo") } else { (Reason::Trap, "asset") };
+            queue.bury(&format!("{number:05}-0"), Some(&format!("id\u{1b}[31m{number}")), reason, step, b"{}");
+        }
+        queue
+    }
+
+    #[tokio::test]
+    async fn every_page_is_listed_once() {
+        let queue = filled(2 * super::super::PAGE + 1);
+        let text = listed(&queue, Filter::default(), None, true).await;
+        let keys: Vec<_> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["key"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(keys, queue.keys());
+        assert_eq!(listed(&queue, Filter::default(), None, false).await.lines().count(), keys.len() + 1);
+    }
+
+    #[tokio::test]
+    async fn filters_and_the_limit_hold() {
+        let queue = filled(20);
+        let geo = || Filter { reason: Some(Reason::Timeout), step: Some("geo".into()) };
+        assert_eq!(listed(&queue, geo(), None, true).await.lines().count(), 10);
+        assert_eq!(listed(&queue, geo(), Some(3), true).await.lines().count(), 3);
+        let none = Filter { reason: Some(Reason::Trap), step: Some("geo".into()) };
+        assert_eq!(listed(&queue, none, None, false).await, "no dead letter matches\n");
+    }
+
+    #[tokio::test]
+    async fn the_table_escapes_what_a_terminal_would_obey_and_json_says_it_as_it_is() {
+        let queue = filled(1);
+        let text = listed(&queue, Filter::default(), None, false).await;
+        assert!(!text.contains('\u{1b}') && text.contains("id\\u{1b}[31m0") && text.contains("it\\u{1b}[2J failed"));
+        let json = listed(&queue, Filter::default(), None, true).await;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["id"], "id\u{1b}[31m0");
+    }
+
+    #[tokio::test]
+    async fn no_dead_letters_are_said_to_be_none() {
+        let queue = MemoryQueue::default();
+        assert_eq!(listed(&queue, Filter::default(), None, false).await, "no dead letters\n");
+        assert_eq!(listed(&queue, Filter::default(), None, true).await, "");
+    }
+}
