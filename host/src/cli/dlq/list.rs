@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, TableStyle, Width};
-
 use crate::cli::output::{Out, printable, rough, since};
 use crate::queue::{Dead, Queue};
 
@@ -61,45 +59,58 @@ pub async fn list<W: Write>(queue: &dyn Queue, arguments: &Arguments, out: &mut 
 
 /// Writes a page as a table that fits the terminal; elsewhere nothing is cut.
 pub fn write_table<W: Write>(page: &[Dead], header: bool, out: &mut Out<W>) -> std::io::Result<()> {
-    let mut table = Table::new();
-    table.load_style(TableStyle::new()).set_truncation_indicator("…");
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    // Where every key holds the alert's id (as files do), the id needs no column of its own.
-    let with_id = page.iter().any(|dead| dead.letter.id.as_ref().is_some_and(|id| !dead.key.contains(id.as_str())));
-    if header {
-        table.set_header(["KEY", "ALERT", "REASON", "STEP", "TRIES", "AGO", "DETAIL"]);
-    }
-    for dead in page {
-        let letter = &dead.letter;
-        let step = letter.step.as_ref().map_or_else(|| "-".to_owned(), |step| printable(&step.step));
-        let mut row = Row::from([
-            printable(&dead.key),
+    write_rows(&rows(page, header), terminal_width(), out)
+}
+
+const COLUMNS: usize = 7;
+/// The columns that are cut where the terminal is narrow, the first one first, with what is left of them at least. A key is
+/// never cut: it is what the other commands take.
+const CUT: [(usize, usize); 3] = [(6, 12), (1, 12), (3, 8)];
+/// The columns of numbers.
+const RIGHT: [usize; 2] = [4, 5];
+
+fn terminal_width() -> Option<usize> {
+    let terminal = console::Term::stdout();
+    terminal.is_term().then(|| usize::from(terminal.size().1))
+}
+
+fn rows(page: &[Dead], header: bool) -> Vec<[String; COLUMNS]> {
+    let header = header.then(|| ["KEY", "ALERT", "REASON", "STEP", "TRIES", "AGO", "DETAIL"].map(str::to_owned));
+    let rows = page.iter().map(|Dead { key, letter, .. }| {
+        [
+            printable(key),
             letter.id.as_deref().map_or_else(|| "-".to_owned(), printable),
             letter.reason.to_string(),
-            step,
+            letter.step.as_ref().map_or_else(|| "-".to_owned(), |step| printable(&step.step)),
             letter.attempts.to_string(),
             rough(since(letter.failed_at)),
             printable(&letter.detail),
-        ]);
-        if table.width().is_some() {
-            row.max_height(1);
-        }
-        table.add_row(row);
-    }
-    let id = if with_id { ColumnConstraint::UpperBoundary(Width::Percentage(30)) } else { ColumnConstraint::Hidden };
-    let whole = ColumnConstraint::ContentWidth;
-    let step = ColumnConstraint::UpperBoundary(Width::Percentage(15));
-    let detail = ColumnConstraint::LowerBoundary(Width::Fixed(8));
-    table.set_constraints([whole, id, whole, step, whole, whole, detail]);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    for number in [4, 5] {
-        if let Some(column) = table.column_mut(number) {
-            column.set_cell_alignment(CellAlignment::Right);
+        ]
+    });
+    header.into_iter().chain(rows).collect()
+}
+
+fn write_rows<W: Write>(rows: &[[String; COLUMNS]], width: Option<usize>, out: &mut Out<W>) -> std::io::Result<()> {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = console::measure_text_width(cell).max(*width);
         }
     }
-    for line in table.lines() {
+    if let Some(width) = width {
+        for (column, least) in CUT {
+            let too_much = (widths.iter().sum::<usize>() + 2 * (COLUMNS - 1)).saturating_sub(width);
+            widths[column] = widths[column].saturating_sub(too_much).max(least.min(widths[column]));
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            let alignment =
+                if RIGHT.contains(&column) { console::Alignment::Right } else { console::Alignment::Left };
+            line.push_str(&console::pad_str(cell, width, alignment, Some("…")));
+            line.push_str("  ");
+        }
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
@@ -158,6 +169,23 @@ mod tests {
         assert!(!text.contains('\u{1b}') && text.contains("id\\u{1b}[31m0") && text.contains("it\\u{1b}[2J failed"));
         let json = listed(&queue, Filter::default(), None, true).await;
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["id"], "id\u{1b}[31m0");
+    }
+
+    #[tokio::test]
+    async fn the_table_fits_the_terminal_and_cuts_no_key() {
+        let queue = MemoryQueue::default();
+        let id = "5f6a9d4e-1a5b-5c1e-9a55-6f0e54c17b2f";
+        queue.bury("1763715600000-0", Some(id), Reason::InvalidOutput, "a-step-with-a-long-name", b"{}");
+        let page = queue.dead(None, 9).await.unwrap();
+        for width in [80, 140] {
+            let mut text = Vec::new();
+            let mut out = Out::new(&mut text);
+            write_rows(&rows(&page, true), Some(width), &mut out).unwrap();
+            drop(out);
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.lines().all(|line| console::measure_text_width(line) <= width), "{text}");
+            assert!(text.contains("1763715600000-0") && text.contains("invalid-output"), "{text}");
+        }
     }
 
     #[tokio::test]
