@@ -312,14 +312,7 @@ impl Config {
     /// Everything that is wrong with the file, with the lines: not readable, not TOML, a wrong type, unknown keys, a
     /// variable that is not set, and whatever does not fit together.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            ConfigError(vec![Finding {
-                file: file.to_owned(),
-                line: None,
-                message: format!("cannot be read: {error}; name a configuration with --config FILE"),
-            }])
-        })?;
-        Self::parse(file, &text)
+        Self::unless_wrong(Self::examine(file))
     }
 
     /// Checks a configuration's text; `file` is where it came from and what relative paths are relative to.
@@ -327,12 +320,32 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::unless_wrong(Self::examine_text(file, text))
+    }
+
+    /// Reads a configuration and says what is wrong with it. One that is wrong may still be there, without its wrong parts, so
+    /// that what it names can be looked at too; it must not be run.
+    pub fn examine(file: &Path) -> (Option<Self>, Vec<Finding>) {
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::examine_text(file, &text),
+            Err(error) => {
+                let message = format!("cannot be read: {error}; name a configuration with --config FILE");
+                (None, vec![Finding { file: file.to_owned(), line: None, message }])
+            }
+        }
+    }
+
+    fn unless_wrong((config, findings): (Option<Self>, Vec<Finding>)) -> Result<Self, ConfigError> {
+        config.filter(|_| findings.is_empty()).ok_or(ConfigError(findings))
+    }
+
+    fn examine_text(file: &Path, text: &str) -> (Option<Self>, Vec<Finding>) {
         let place = Place { file, text };
         let mut findings = Vec::new();
 
         let deserializer = match toml::Deserializer::parse(text) {
             Ok(deserializer) => deserializer,
-            Err(error) => return Err(ConfigError(vec![place.toml_error(&error)])),
+            Err(error) => return (None, vec![place.toml_error(&error)]),
         };
         let mut unknown = Vec::new();
         let raw = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()));
@@ -340,16 +353,15 @@ impl Config {
             let message = format!("unknown key \"{key}\"; see the commented dossier.toml for those that there are");
             findings.push(Finding { line: place.line_of_key(&key), ..place.finding(None, message) });
         }
-        match raw {
-            Ok(raw) => {
-                let config = RawConfig::finish(raw, &place, &mut findings);
-                if findings.is_empty() { Ok(config) } else { Err(ConfigError(findings)) }
-            }
+        let config = match raw {
+            Ok(raw) => Some(RawConfig::finish(raw, &place, &mut findings)),
             Err(error) => {
                 findings.push(place.toml_error(&error));
-                Err(ConfigError(findings))
+                None
             }
-        }
+        };
+        findings.sort_by_key(|finding| finding.line);
+        (config, findings)
     }
 
     /// A finding about this configuration at a line of it.
