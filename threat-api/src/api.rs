@@ -102,9 +102,8 @@ async fn check(State(api): State<Arc<Api>>, headers: HeaderMap, Query(question):
 }
 
 fn quota_used_up(quota: u64, retry_after: u32) -> Response {
-    let detail = format!(
-        "Daily rate limit of {quota} requests exceeded for this endpoint. See headers for additional details."
-    );
+    let detail =
+        format!("Daily rate limit of {quota} requests exceeded for this endpoint. See headers for additional details.");
     let mut response = Refusal { status: StatusCode::TOO_MANY_REQUESTS, detail, parameter: None }.into_response();
     let headers = response.headers_mut();
     headers.insert("retry-after", HeaderValue::from(retry_after));
@@ -213,7 +212,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_fails_when_it_is_asked_to() {
-        let (status, _, body) = asked(&api(Behaviour { fail: Some(503), ..Behaviour::default() }), "k", "8.8.8.8").await;
+        let (status, _, body) =
+            asked(&api(Behaviour { fail: Some(503), ..Behaviour::default() }), "k", "8.8.8.8").await;
         assert_eq!((status, &body["errors"][0]["status"]), (503, &json!(503)));
     }
 }

@@ -20,13 +20,16 @@ use crate::api::Behaviour;
 
 /// Answers `GET /api/v2/check` as AbuseIPDB does, from a small file.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "\
+#[command(
+    version,
+    after_help = "\
 Examples:
   threat-api --listen 127.0.0.1:8080
   curl -H 'Key: any' 'http://127.0.0.1:8080/api/v2/check?ipAddress=185.220.101.34&maxAgeInDays=90'
   threat-api --fail 503                 every check fails
   threat-api --delay 30s                every check hangs for half a minute
-  threat-api --quota 100                the 101st check and all after it get 429")]
+  threat-api --quota 100                the 101st check and all after it get 429"
+)]
 struct Arguments {
     /// Where to listen; port 0 takes a free one. The address is printed on the first line
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
