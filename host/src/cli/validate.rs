@@ -17,8 +17,8 @@ use super::output::{Out, count, place, printable};
 pub async fn validate<W: Write>(file: &Path, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     let (config, mut findings) = Config::examine(file);
     if let Some(config) = &config {
-        findings.extend(tables::check(config));
-        findings.extend(plugin::check(config));
+        findings.extend(tables::check(config).await);
+        findings.extend(plugin::check(config).await);
         findings.extend(queue::findings(config, queue::check(&config.queue).await));
     }
     match config {
