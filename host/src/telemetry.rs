@@ -56,7 +56,7 @@ impl Telemetry {
     }
 
     /// Counts and logs an event. Blocks while the log is entirely full: see [`Telemetry::log_ready`].
-    pub fn emit(&self, event: &impl Event) {
+    pub fn emit(&self, event: &(impl Event + ?Sized)) {
         event.count(&self.metrics);
         if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
             event.log();

@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 pub use self::line::JSON_FIELDS;
@@ -44,7 +45,9 @@ pub enum LogError {
     #[error("the log cannot begin: {0}")]
     Start(String),
     /// Lines cannot be written any more.
-    #[error("the log cannot be written: {0}; mend standard output and start again: what was in flight is still pending")]
+    #[error(
+        "the log cannot be written: {0}; mend standard output and start again: what was in flight is still pending"
+    )]
     Broken(String),
     /// Lines were still waiting at the end, and nobody took them.
     #[error("the log is blocked: {0} bytes were not written before the host ended; see who reads standard output")]
@@ -67,8 +70,7 @@ pub fn init(config: &LogConfig) -> Result<LogGuard, LogError> {
     };
     // A descriptor of its own: what `std` keeps of standard output is flushed line by line.
     let output = stdout.as_fd().try_clone_to_owned().map_err(|error| LogError::Start(error.to_string()))?;
-    let guard =
-        LogGuard::start(File::from(output), CAPACITY).map_err(|error| LogError::Start(error.to_string()))?;
+    let guard = LogGuard::start(File::from(output), CAPACITY).map_err(|error| LogError::Start(error.to_string()))?;
     let subscriber = tracing_subscriber::registry().with(filter).with(Lines { style, sink: guard.sink() });
     tracing::subscriber::set_global_default(subscriber).map_err(|error| LogError::Start(error.to_string()))?;
     Ok(guard)
@@ -89,9 +91,8 @@ pub fn filter(config: &LogConfig) -> Result<EnvFilter, LogError> {
 fn parse_filter(place: &'static str, filter: &str) -> Result<EnvFilter, LogError> {
     let error = |error: String| LogError::Filter { place, filter: filter.to_owned(), error };
     // A word that is no level would be taken for a target, and nearly everything would go unsaid.
-    let unknown = filter.split(',').map(str::trim).find(|directive| {
-        !directive.contains(['=', '[', ':']) && directive.parse::<tracing_subscriber::filter::LevelFilter>().is_err()
-    });
+    let level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let unknown = filter.split(',').map(str::trim).find(|word| !word.contains(['=', '[', ':']) && !level(word));
     if let Some(unknown) = unknown {
         return Err(error(format!("there is no level \"{unknown}\"")));
     }
@@ -111,4 +112,4 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -180,7 +180,8 @@ impl Metrics {
     pub(super) fn plugin_serves(&self, plugin: &str, version: &str, sha256: &str) {
         let plugin = self.name(plugin);
         // A version and a digest change with each reload: they are not kept as names are.
-        let info = PluginInfo { plugin: plugin.clone(), version: bounded(version).into(), sha256: bounded(sha256).into() };
+        let info =
+            PluginInfo { plugin: plugin.clone(), version: bounded(version).into(), sha256: bounded(sha256).into() };
         let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = plugins.insert(plugin, info.clone()) {
             self.plugin_info.remove(&old);
@@ -271,12 +272,7 @@ impl Collector for DepthCollector {
         let Some(depth) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(()) };
         let mut gauge = |name: &str, help: &str, value: f64| {
             let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                prometheus_client::metrics::MetricType::Gauge,
-            )?)
+            gauge.encode(encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?)
         };
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 alerts")]
         let count = |alerts: u64| alerts as f64;
@@ -292,3 +288,6 @@ impl Collector for DepthCollector {
         )
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

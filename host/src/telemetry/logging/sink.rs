@@ -166,7 +166,7 @@ impl LogGuard {
         self.end(FLUSH)
     }
 
-    fn end(&self, patience: Duration) -> Result<(), LogError> {
+    pub(super) fn end(&self, patience: Duration) -> Result<(), LogError> {
         let shared = &self.0.0;
         let deadline = Instant::now() + patience;
         let mut state = shared.lock();
