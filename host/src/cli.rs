@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 130 interrupted.
 
+pub mod compile;
 mod dlq;
 #[cfg(test)]
 mod memory;
@@ -116,6 +117,9 @@ Examples:
         #[command(subcommand)]
         command: dlq::Command,
     },
+
+    #[command(hide = true)]
+    Compile(compile::Args),
 }
 
 /// The whole program: reads the arguments, does what they say, and gives the exit code.
@@ -159,6 +163,7 @@ async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let config = Config::load(&file)?;
             with_queue(&config, async |queue| dlq::execute(queue, command, &mut out).await).await
         }
+        Command::Compile(arguments) => Ok(compile::run(&arguments)),
     };
     out.finish().context("cannot write to the standard output")?;
     done

@@ -1,2 +1,77 @@
-//! x
-fn main() {}
+//! The project's tasks, called as `cargo xtask TASK`. Each does its own set-up and asks for nothing.
+//!
+//! It owns what a newcomer types first; it knows dossier only as a program with a command line and files, as its users do.
+
+mod demo;
+mod setup;
+mod test;
+mod tidy;
+mod wasm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::setup::Project;
+
+/// The project's tasks. Each does its own set-up and asks for nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "\
+Examples:
+  cargo xtask demo                 See what dossier does, on the project's sample alerts
+  cargo xtask test                 Run every check and every test
+  cargo xtask test redis           Run the tests with \"redis\" in their name, and none of the checks
+  cargo xtask plugins              Build plugins/*.wasm after a change to one of them"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Take the sample alerts through the directory queue and show what became of them
+    ///
+    /// Builds host and plugins, puts the alerts of examples/demo/ into a fresh queue in target/demo/, lets the host enrich
+    /// them, and shows the records, what failed and why, and what to try next.
+    #[command(after_help = "\
+Examples:
+  cargo xtask demo
+  cargo xtask demo && target/release/dossier --config target/demo/dossier.toml dlq list")]
+    Demo,
+    /// Check formatting, lints and house rules, and run every test
+    ///
+    /// Sets up what the tests need (a redis-server, the plugins), then runs what fails fast first. Stops at the first part
+    /// that fails.
+    #[command(after_help = "\
+Examples:
+  cargo xtask test
+  cargo xtask test a_plugin            Only the tests with this in their name, and none of the checks
+  cargo xtask test redis -- --nocapture")]
+    Test(test::Arguments),
+    /// Build the plugins: target/plugins/*.wasm
+    #[command(after_help = "\
+Examples:
+  cargo xtask plugins
+  cargo xtask plugins && cp target/plugins/geo.wasm /srv/dossier/plugins/")]
+    Plugins,
+}
+
+fn main() -> ExitCode {
+    let task = Arguments::parse().task;
+    let done = Project::find().and_then(|project| match task {
+        Task::Demo => demo::run(&project),
+        Task::Test(arguments) => test::run(&project, &arguments),
+        Task::Plugins => wasm::build(&project.root).and_then(|()| wasm::print(&project.root)),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What every task needs first: where things are, cargo, the host's build, a redis-server.
+//!
+//! It installs what is missing where that needs no question, and says how otherwise. How guests are built is `wasm`'s.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Where everything is.
+pub struct Project {
+    /// The repository.
+    pub root: PathBuf,
+    /// Where cargo puts programs.
+    release: PathBuf,
+}
+
+impl Project {
+    /// Finds the project that this program was built from.
+    ///
+    /// # Errors
+    /// When the program was moved away from it.
+    pub fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?.to_owned();
+        let exe = std::env::current_exe().context("cannot tell where this program lies")?;
+        // Beside this program: that holds with a target folder of one's own as well.
+        let release = exe.parent().context("a program lies in a folder")?.to_owned();
+        Ok(Self { root, release })
+    }
+
+    /// A program of the workspace.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.release.join(name)
+    }
+
+    /// A path as people write it: relative to where they are, where it is below that.
+    pub fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        let here = std::env::current_dir().unwrap_or_else(|_| self.root.clone());
+        path.strip_prefix(here).unwrap_or(path).display()
+    }
+
+    /// The cargo that runs this task, in the repository.
+    pub fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root).args(arguments);
+        cargo
+    }
+
+    /// Builds every program of the workspace. The whole of it at once, so that cargo chooses the same features for the demo,
+    /// the tests and whoever types `cargo build`, and compiles wasmtime once.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn build(&self) -> Result<()> {
+        if !self.program("dossier").exists() {
+            say("Building dossier. The first time takes about ten minutes on two cores, most of it for wasmtime, the");
+            say("WebAssembly runtime; every later build takes seconds.");
+        }
+        done("cargo build", self.cargo(&["build", "--release", "--workspace"]).status())
+    }
+}
+
+/// Says what goes on. On standard error, where cargo speaks as well, so that the order holds.
+pub fn say(line: &str) {
+    // A closed terminal is no reason to stop building.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Time as people read it.
+pub fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        whole => format!("{} min {:02} s", whole / 60, whole % 60),
+    }
+}
+
+/// Turns the end of a program that has said itself what is wrong into a result.
+pub fn done(what: &str, status: std::io::Result<ExitStatus>) -> Result<()> {
+    let status = status.with_context(|| format!("cannot start {what}"))?;
+    ensure!(status.success(), "{what} failed; what is wrong stands above");
+    Ok(())
+}
+
+/// Sees to it that `cargo fmt` and `cargo clippy` are there: rustup's minimal profile leaves them out.
+pub fn lints(project: &Project) -> Result<()> {
+    let there = || ["fmt", "clippy"].iter().all(|tool| quietly(&mut project.cargo(&[tool, "--version"])));
+    if there() || (quietly(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"])) && there()) {
+        return Ok(());
+    }
+    bail!("cargo fmt or cargo clippy is missing; type: rustup component add rustfmt clippy")
+}
+
+/// Sees to it that there is a redis-server: on PATH, or from Debian's packages where this may install.
+pub fn redis() -> Result<()> {
+    let there = || quietly(Command::new("redis-server").arg("--version"));
+    if there() {
+        return Ok(());
+    }
+    let by_hand = "install it (Debian, Ubuntu: sudo apt-get install redis-server; Fedora: sudo dnf install redis; \
+                   macOS: brew install redis) and run this again";
+    ensure!(quietly(Command::new("apt-get").arg("--version")), "redis-server is not on PATH; {by_hand}");
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    let sudo: &[&str] = if root { &[] } else { &["sudo", "-n"] };
+    ensure!(
+        root || quietly(Command::new("sudo").args(["-n", "true"])),
+        "redis-server is not on PATH, and apt-get may not be run without a password; {by_hand}"
+    );
+    say("Installing redis-server with apt-get. Where there is an init system the package also starts a Redis on");
+    say("127.0.0.1:6379; the tests leave that alone and start servers of their own.");
+    let apt = |arguments: &[&str]| {
+        let words = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"], arguments].concat();
+        let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let install = ["install", "--no-install-recommends", "redis-server"];
+    let installed = apt(&install) || (apt(&["update"]) && apt(&install));
+    ensure!(installed && there(), "apt-get cannot install redis-server; {by_hand}");
+    Ok(())
+}
+
+/// Whether a program ends well; what it says is of no interest.
+fn quietly(command: &mut Command) -> bool {
+    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    silent.status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_readable() {
+        assert_eq!(seconds(Duration::from_millis(1250)), "1.2 s");
+        assert_eq!(seconds(Duration::from_secs(605)), "10 min 05 s");
+    }
+}
