@@ -5,7 +5,7 @@
 
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -450,7 +450,7 @@ struct RawQueue {
     stream: Option<Spanned<Text>>,
     group: Option<Spanned<Text>>,
     lease: Option<Spanned<Period>>,
-    dedupe_window: Option<Period>,
+    dedupe_window: Option<Spanned<Period>>,
     batch: Option<Spanned<usize>>,
     max_alert_size: Option<ByteCount>,
     max_crashes: Option<u32>,
@@ -503,7 +503,7 @@ enum OneOrMany {
 struct RawHttp {
     url: Spanned<Text>,
     #[serde(default)]
-    headers: BTreeMap<String, Text>,
+    headers: BTreeMap<Spanned<String>, Text>,
     #[serde(default)]
     private: bool,
     max_response: Option<ByteCount>,
@@ -536,6 +536,11 @@ struct RawAdmin {
 
 impl RawConfig {
     fn finish(self, place: &Place<'_>, findings: &mut Vec<Finding>) -> Config {
+        // A step may name what is there, be it right or wrong: what is wrong with it is said once.
+        let known = Known {
+            tables: self.tables.keys().cloned().collect(),
+            http: self.http.keys().cloned().collect(),
+        };
         let tables: BTreeMap<_, _> = self
             .tables
             .into_iter()
@@ -549,7 +554,7 @@ impl RawConfig {
         let mut steps: Vec<StepConfig> = Vec::new();
         for step in self.step {
             let offset = step.span().start;
-            let step = step_config(step, &tables, &http, place, findings);
+            let step = step_config(step, &known, place, findings);
             if steps.iter().any(|other| other.name == step.name) {
                 let message = format!("two steps are named \"{}\"; give one of them another name = \"…\"", step.name);
                 findings.push(place.finding(Some(offset), message));
@@ -615,6 +620,7 @@ impl RawQueue {
                 stray(at(&self.stream), "stream", "redis");
                 stray(at(&self.group), "group", "redis");
                 stray(self.lease.as_ref().map(|lease| lease.span().start), "lease", "redis");
+                stray(self.dedupe_window.as_ref().map(|window| window.span().start), "dedupe_window", "redis");
             }
             RawKind::Redis => stray(at(&self.path), "path", "directory"),
         }
@@ -634,7 +640,7 @@ impl RawQueue {
                     stream: text(self.stream, "alerts"),
                     group: text(self.group, "dossier"),
                     lease: self.lease.map_or(Duration::from_secs(15), |lease| lease.into_inner().0),
-                    dedupe_window: self.dedupe_window.map_or(Duration::from_secs(600), |period| period.0),
+                    dedupe_window: self.dedupe_window.map_or(Duration::from_secs(600), |period| period.into_inner().0),
                     retention,
                 }),
             },
@@ -756,19 +762,36 @@ fn http_config(
         findings.push(place.finding(Some(offset), message));
         return None;
     }
+    for (header, value) in &http.headers {
+        // The value may be a secret: it is not shown.
+        let wrong = if reqwest::header::HeaderName::try_from(header.get_ref()).is_err() {
+            "is no header's name; it may hold letters, digits and '-'"
+        } else if reqwest::header::HeaderValue::try_from(&value.0).is_err() {
+            "has a value with a line break or another control character; take that out"
+        } else {
+            continue;
+        };
+        let message = format!("http \"{name}\": \"{}\" {wrong}", header.get_ref());
+        findings.push(place.finding(Some(header.span().start), message));
+    }
     Some(HttpConfig {
         url,
-        headers: http.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        headers: http.headers.into_iter().map(|(name, value)| (name.into_inner(), value.0)).collect(),
         private: http.private,
         max_response: http.max_response.map_or(1 << 20, |size| size.0),
         concurrency: http.concurrency.unwrap_or(8).max(1),
     })
 }
 
+/// The names that a step's grants can have.
+struct Known {
+    tables: BTreeSet<String>,
+    http: BTreeSet<String>,
+}
+
 fn step_config(
     step: Spanned<RawStep>,
-    tables: &BTreeMap<String, TableConfig>,
-    http: &BTreeMap<String, HttpConfig>,
+    known: &Known,
     place: &Place<'_>,
     findings: &mut Vec<Finding>,
 ) -> StepConfig {
@@ -782,7 +805,7 @@ fn step_config(
         refuse(step.plugin.span().start, "its name may hold letters, digits, '-', '_' and '.' only".into());
     }
     for table in &step.tables {
-        if !tables.contains_key(table.get_ref()) {
+        if !known.tables.contains(table.get_ref()) {
             let table_name = table.get_ref();
             refuse(
                 table.span().start,
@@ -791,7 +814,7 @@ fn step_config(
         }
     }
     for api in &step.http {
-        if !http.contains_key(api.get_ref()) {
+        if !known.http.contains(api.get_ref()) {
             let api_name = api.get_ref();
             refuse(
                 api.span().start,
@@ -847,3 +870,8 @@ fn step_config(
         name,
     }
 }
+
+#[cfg(test)]
+mod documented;
+#[cfg(test)]
+mod tests;
