@@ -157,7 +157,8 @@ async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Status(arguments) => {
             let config = Config::load(&file)?;
-            with_queue(&config, async |queue| status::status(queue, &config.queue.kind, &arguments, &mut out).await).await
+            with_queue(&config, async |queue| status::status(queue, &config.queue.kind, &arguments, &mut out).await)
+                .await
         }
         Command::Dlq { command } => {
             let config = Config::load(&file)?;

@@ -537,10 +537,7 @@ struct RawAdmin {
 impl RawConfig {
     fn finish(self, place: &Place<'_>, findings: &mut Vec<Finding>) -> Config {
         // A step may name what is there, be it right or wrong: what is wrong with it is said once.
-        let known = Known {
-            tables: self.tables.keys().cloned().collect(),
-            http: self.http.keys().cloned().collect(),
-        };
+        let known = Known { tables: self.tables.keys().cloned().collect(), http: self.http.keys().cloned().collect() };
         let tables: BTreeMap<_, _> = self
             .tables
             .into_iter()
@@ -789,12 +786,7 @@ struct Known {
     http: BTreeSet<String>,
 }
 
-fn step_config(
-    step: Spanned<RawStep>,
-    known: &Known,
-    place: &Place<'_>,
-    findings: &mut Vec<Finding>,
-) -> StepConfig {
+fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, findings: &mut Vec<Finding>) -> StepConfig {
     let line = place.line(step.get_ref().plugin.span().start);
     let step = step.into_inner();
     let name = step.name.unwrap_or_else(|| step.plugin.get_ref().clone());

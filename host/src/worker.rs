@@ -22,8 +22,8 @@ use crate::pipeline::Pipeline;
 use crate::queue::{Delivery, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::Telemetry;
-use crate::telemetry::logging::LogError;
 use crate::telemetry::events::{HostStopped, HostStopping, QueueRecovered, QueueTrouble};
+use crate::telemetry::logging::LogError;
 
 /// How many bytes of alerts are decoded at once: a parsed alert takes up to sixteen times its bytes.
 const DECODED_BYTES: u32 = 16 << 20;
@@ -97,12 +97,7 @@ impl Worker {
         });
         let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let abandon = CancellationToken::new();
-        let committer = tokio::spawn(committer::run(
-            shared.clone(),
-            self.health.clone(),
-            finished,
-            abandon.clone(),
-        ));
+        let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
         let depth = tokio::spawn(measure_depth(self.queue.clone(), self.telemetry.clone(), self.stop.clone()));
 
         let mut tasks = JoinSet::new();
@@ -118,7 +113,12 @@ impl Worker {
         }
         // What is done is committed even when the grace is over, but a queue that refuses is not waited for any longer.
         let mut committer = committer;
-        let committed = match tokio::time::timeout_at(deadline.max(Instant::now() + Duration::from_secs(1)), &mut committer).await {
+        let committed = match tokio::time::timeout_at(
+            deadline.max(Instant::now() + Duration::from_secs(1)),
+            &mut committer,
+        )
+        .await
+        {
             Ok(committed) => committed,
             Err(_) => {
                 abandon.cancel();
@@ -183,7 +183,9 @@ impl Worker {
                         self.start(shared, done, tasks, &current, delivery).await;
                     }
                 }
-                Err(error) if until_empty || matches!(error, QueueError::Broken(_)) => return Err(WorkerError::Queue(error)),
+                Err(error) if until_empty || matches!(error, QueueError::Broken(_)) => {
+                    return Err(WorkerError::Queue(error));
+                }
                 Err(error) => trouble.pause(&error, &self.stop).await,
             }
         }

@@ -51,47 +51,15 @@ const V4: [(Ipv4Addr, u32, Scope); 15] = [
 /// As `V4`. Only 2000::/3 and the NAT64 prefix were ever given out for public use; the rest is reserved.
 const V6: [(Ipv6Addr, u32, Scope); 10] = [
     (Ipv6Addr::LOCALHOST, 128, Scope::Loopback),
-    (
-        Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0),
-        7,
-        Scope::Private,
-    ),
-    (
-        Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0),
-        48,
-        Scope::Private,
-    ),
-    (
-        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
-        10,
-        Scope::LinkLocal,
-    ),
-    (
-        Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0),
-        8,
-        Scope::Multicast,
-    ),
-    (
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0),
-        32,
-        Scope::Documentation,
-    ),
-    (
-        Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0),
-        20,
-        Scope::Documentation,
-    ),
-    (
-        Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),
-        23,
-        Scope::Reserved,
-    ),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, Scope::Private),
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48, Scope::Private),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, Scope::LinkLocal),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, Scope::Multicast),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, Scope::Documentation),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, Scope::Documentation),
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, Scope::Reserved),
     (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3, Scope::Public),
-    (
-        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
-        96,
-        Scope::Public,
-    ),
+    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96, Scope::Public),
 ];
 
 impl Scope {
@@ -101,15 +69,11 @@ impl Scope {
         match address.to_canonical() {
             IpAddr::V4(address) => V4
                 .iter()
-                .find(|(network, length, _)| {
-                    (address.to_bits() ^ network.to_bits()) >> (32 - length) == 0
-                })
+                .find(|(network, length, _)| (address.to_bits() ^ network.to_bits()) >> (32 - length) == 0)
                 .map_or(Self::Public, |range| range.2),
             IpAddr::V6(address) => V6
                 .iter()
-                .find(|(network, length, _)| {
-                    (address.to_bits() ^ network.to_bits()) >> (128 - length) == 0
-                })
+                .find(|(network, length, _)| (address.to_bits() ^ network.to_bits()) >> (128 - length) == 0)
                 .map_or(Self::Reserved, |range| range.2),
         }
     }
@@ -119,12 +83,8 @@ impl Scope {
 #[must_use]
 pub fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_start_matches('[').trim_end_matches(']');
-    let text = text
-        .split_once('%')
-        .map_or(text, |(address, _zone)| address);
-    text.parse::<IpAddr>()
-        .ok()
-        .map(|address| address.to_canonical())
+    let text = text.split_once('%').map_or(text, |(address, _zone)| address);
+    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// One address of an alert.
@@ -154,18 +114,10 @@ pub fn addresses(alert: &Alert<'_>) -> Result<Vec<Found>, Failure> {
         match addresses.iter_mut().find(|found| found.text == text) {
             Some(found) if found.roles.contains(&observable.role) => {}
             Some(found) => found.roles.push(observable.role),
-            None => addresses.push(Found {
-                text,
-                roles: vec![observable.role],
-                scope: Scope::of(address),
-            }),
+            None => addresses.push(Found { text, roles: vec![observable.role], scope: Scope::of(address) }),
         }
     }
-    if addresses.is_empty() {
-        Err(Failure::not_applicable("no address in the alert"))
-    } else {
-        Ok(addresses)
-    }
+    if addresses.is_empty() { Err(Failure::not_applicable("no address in the alert")) } else { Ok(addresses) }
 }
 
 #[cfg(test)]

@@ -74,10 +74,8 @@ impl<'a> Alert<'a> {
         let Some(json) = self.0.enrichment(step) else {
             return Ok(None);
         };
-        serde_json::from_str(&json).map(Some).map_err(|error| {
-            Failure::internal(format!(
-                "result of step \"{step}\" has an unexpected form: {error}"
-            ))
-        })
+        serde_json::from_str(&json)
+            .map(Some)
+            .map_err(|error| Failure::internal(format!("result of step \"{step}\" has an unexpected form: {error}")))
     }
 }

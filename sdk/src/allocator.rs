@@ -28,8 +28,7 @@ unsafe impl Sync for Arena {}
 static MEMORY: Arena = Arena(UnsafeCell::new([0; ARENA]));
 
 #[global_allocator]
-static ALLOCATOR: TalcSyncCell<ArenaThenGrow, WasmBinning> =
-    TalcSyncCell::new_wasm(ArenaThenGrow::Untouched);
+static ALLOCATOR: TalcSyncCell<ArenaThenGrow, WasmBinning> = TalcSyncCell::new_wasm(ArenaThenGrow::Untouched);
 
 /// Where the allocator's memory comes from, in this order.
 #[derive(Debug)]
@@ -53,10 +52,7 @@ unsafe impl Source for ArenaThenGrow {
             }
         }
         // What a request takes at most beyond its size: the chunk's own words and, for the alignment, itself.
-        let bytes = layout
-            .size()
-            .checked_add(layout.align() + 4 * CHUNK_UNIT)
-            .ok_or(())?;
+        let bytes = layout.size().checked_add(layout.align() + 4 * CHUNK_UNIT).ok_or(())?;
         let pages = bytes.div_ceil(PAGE);
         let before = std::arch::wasm32::memory_grow::<0>(pages);
         if before == usize::MAX {

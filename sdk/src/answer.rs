@@ -34,11 +34,7 @@ impl Label {
 impl Verdict {
     /// A verdict: a score from 0 (harmless) to 100 (certain) and one sentence for each reason, the weightiest first.
     pub fn new(label: Label, score: u8, reasons: Vec<String>) -> Self {
-        Self {
-            label: label.as_str().into(),
-            score,
-            reasons,
-        }
+        Self { label: label.as_str().into(), score, reasons }
     }
 }
 
@@ -50,20 +46,14 @@ impl Answer {
     pub fn of(result: &impl Serialize) -> Result<Self, Failure> {
         let fields = serde_json::to_string(result)?;
         if !fields.starts_with('{') {
-            return Err(Failure::internal(
-                "the result does not serialize to a JSON object",
-            ));
+            return Err(Failure::internal("the result does not serialize to a JSON object"));
         }
         Ok(Self::from_json(fields))
     }
 
     /// An answer whose fields are JSON already. Nothing is checked here; the host refuses what is no object.
     pub fn from_json(fields: impl Into<String>) -> Self {
-        Self {
-            fields: fields.into(),
-            observables: Vec::new(),
-            verdict: None,
-        }
+        Self { fields: fields.into(), observables: Vec::new(), verdict: None }
     }
 
     /// The same with a verdict. Only a `verdict` step may give one, and it must.
@@ -75,17 +65,8 @@ impl Answer {
 
     /// The same with one more observable. Only a `normalize` step may give some.
     #[must_use]
-    pub fn observable(
-        mut self,
-        kind: impl Into<String>,
-        role: impl Into<String>,
-        value: impl Into<String>,
-    ) -> Self {
-        self.observables.push(Observable {
-            kind: kind.into(),
-            role: role.into(),
-            value: value.into(),
-        });
+    pub fn observable(mut self, kind: impl Into<String>, role: impl Into<String>, value: impl Into<String>) -> Self {
+        self.observables.push(Observable { kind: kind.into(), role: role.into(), value: value.into() });
         self
     }
 }
@@ -96,10 +77,7 @@ mod tests {
 
     #[test]
     fn only_an_object_can_be_an_answer() {
-        assert_eq!(
-            Answer::of(&serde_json::json!({"a": 1})).unwrap().fields,
-            r#"{"a":1}"#
-        );
+        assert_eq!(Answer::of(&serde_json::json!({"a": 1})).unwrap().fields, r#"{"a":1}"#);
         assert!(matches!(Answer::of(&[1, 2]), Err(Failure::Internal(_))));
     }
 }

@@ -11,18 +11,12 @@ impl Failure {
 
     /// Something that the plugin needs is not there now; the host calls again, when it thinks fit.
     pub fn unavailable(reason: impl Into<String>) -> Self {
-        Self::Unavailable(Retry {
-            reason: reason.into(),
-            after_ms: None,
-        })
+        Self::Unavailable(Retry { reason: reason.into(), after_ms: None })
     }
 
     /// As [`Failure::unavailable`], but not before so many milliseconds have passed.
     pub fn unavailable_for(reason: impl Into<String>, after_ms: u32) -> Self {
-        Self::Unavailable(Retry {
-            reason: reason.into(),
-            after_ms: Some(after_ms),
-        })
+        Self::Unavailable(Retry { reason: reason.into(), after_ms: Some(after_ms) })
     }
 
     /// The alert is not what it should be; it goes to the dead letters.
@@ -47,7 +41,7 @@ impl From<serde_json::Error> for Failure {
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
         match error {
-            TableError::Denied(why) => Self::Internal(why),
+            TableError::Denied(why) | TableError::Broken(why) => Self::Internal(why),
         }
     }
 }
@@ -60,9 +54,7 @@ impl From<HttpError> for Failure {
             HttpError::Unreachable(how) => Self::unavailable(format!("http: unreachable: {how}")),
             HttpError::Denied(why) => Self::internal(format!("http: denied: {why}")),
             HttpError::Invalid(why) => Self::internal(format!("http: invalid request: {why}")),
-            HttpError::TooLarge(bound) => {
-                Self::internal(format!("http: response longer than {bound} bytes"))
-            }
+            HttpError::TooLarge(bound) => Self::internal(format!("http: response longer than {bound} bytes")),
         }
     }
 }

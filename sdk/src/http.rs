@@ -16,12 +16,7 @@ pub fn get(url: &str) -> Result<Response, HttpError> {
 impl Request {
     /// A request without headers and body. The method is `GET`, `POST`, `PUT` or `HEAD`.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
-        Self {
-            method: method.into(),
-            url: url.into(),
-            headers: Vec::new(),
-            body: None,
-        }
+        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: None }
     }
 
     /// The same with one more header.
@@ -51,10 +46,7 @@ impl Response {
     /// The first header of this name, which is written in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(header, _)| header == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 
     /// How long the server asks to be left alone, in milliseconds: `Retry-After` (RFC 9110, 10.2.3) in seconds. Its other
@@ -81,11 +73,7 @@ impl Response {
     /// This response as a [`Failure::Unavailable`] that respects `Retry-After`; `hint` is added to the reason.
     #[must_use]
     pub fn unavailable(&self, hint: &str) -> Failure {
-        let reason = format!(
-            "http: status {}{}{hint}",
-            self.status,
-            if hint.is_empty() { "" } else { ": " }
-        );
+        let reason = format!("http: status {}{}{hint}", self.status, if hint.is_empty() { "" } else { ": " });
         match self.retry_after_ms() {
             Some(after) => Failure::unavailable_for(reason, after),
             None => Failure::unavailable(reason),
@@ -108,51 +96,23 @@ mod tests {
     use super::*;
 
     fn response(status: u16, retry_after: Option<&str>) -> Response {
-        let headers = retry_after
-            .map(|value| ("retry-after".to_owned(), value.to_owned()))
-            .into_iter()
-            .collect();
-        Response {
-            status,
-            headers,
-            body: Vec::new(),
-        }
+        let headers = retry_after.map(|value| ("retry-after".to_owned(), value.to_owned())).into_iter().collect();
+        Response { status, headers, body: Vec::new() }
     }
 
     #[test]
     fn what_passes_by_itself_is_unavailable_for_as_long_as_the_server_says() {
-        assert_eq!(
-            response(429, Some("29")).success(),
-            Err(Failure::unavailable_for("http: status 429", 29_000))
-        );
-        assert_eq!(
-            response(503, None).success(),
-            Err(Failure::unavailable("http: status 503"))
-        );
-        assert_eq!(
-            response(503, Some("99999999999")).retry_after_ms(),
-            Some(u32::MAX)
-        );
-        assert_eq!(
-            response(503, Some("Fri, 31 Dec 1999 23:59:59 GMT")).retry_after_ms(),
-            None
-        );
+        assert_eq!(response(429, Some("29")).success(), Err(Failure::unavailable_for("http: status 429", 29_000)));
+        assert_eq!(response(503, None).success(), Err(Failure::unavailable("http: status 503")));
+        assert_eq!(response(503, Some("99999999999")).retry_after_ms(), Some(u32::MAX));
+        assert_eq!(response(503, Some("Fri, 31 Dec 1999 23:59:59 GMT")).retry_after_ms(), None);
     }
 
     #[test]
     fn what_stays_wrong_is_not_repeated() {
-        assert_eq!(
-            response(404, None).success(),
-            Err(Failure::internal("http: status 404"))
-        );
+        assert_eq!(response(404, None).success(), Err(Failure::internal("http: status 404")));
         assert!(response(204, None).success().is_ok());
-        assert!(matches!(
-            Failure::from(HttpError::Timeout),
-            Failure::Unavailable(_)
-        ));
-        assert!(matches!(
-            Failure::from(HttpError::Denied("x".into())),
-            Failure::Internal(_)
-        ));
+        assert!(matches!(Failure::from(HttpError::Timeout), Failure::Unavailable(_)));
+        assert!(matches!(Failure::from(HttpError::Denied("x".into())), Failure::Internal(_)));
     }
 }

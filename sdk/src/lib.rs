@@ -1,7 +1,4 @@
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that panics has failed")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 //! What a dossier plugin is written with.
 //!
 //! A plugin is a WebAssembly component that the host calls once for each alert. This crate turns the contract
@@ -76,9 +73,7 @@ pub mod testing;
 pub use address::{Found, Scope, addresses, parse_address};
 pub use alert::Alert;
 pub use answer::Label;
-pub use bindings::dossier::plugin::types::{
-    Answer, Description, Failure, Observable, Retry, Stage, Verdict,
-};
+pub use bindings::dossier::plugin::types::{Answer, Description, Failure, Observable, Retry, Stage, Verdict};
 pub use settings::NoSettings;
 pub use {serde, serde_json};
 
@@ -140,7 +135,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::bindings::export!(Component with_types_in $crate::bindings);
+    $crate::bindings::export!(Component with_types_in $crate::bindings);
         };
 
         const _: () = {

@@ -11,10 +11,7 @@ pub struct Slot<P: 'static>(Cell<Option<&'static P>>);
 
 impl<P: Plugin> Slot<P> {
     /// An empty slot.
-    #[expect(
-        clippy::new_without_default,
-        reason = "only the macro makes one, in a const"
-    )]
+    #[expect(clippy::new_without_default, reason = "only the macro makes one, in a const")]
     #[must_use]
     pub const fn new() -> Self {
         Self(Cell::new(None))
@@ -37,8 +34,7 @@ impl<P: Plugin> Slot<P> {
     /// What the plugin answers, or `internal` when it has no default settings.
     pub fn enrich(&self, alert: Source<'_>) -> Result<Answer, Failure> {
         if self.0.get().is_none() {
-            self.configure("{}")
-                .map_err(|error| Failure::internal(format!("never configured: {error}")))?;
+            self.configure("{}").map_err(|error| Failure::internal(format!("never configured: {error}")))?;
         }
         match self.0.get() {
             Some(plugin) => plugin.enrich(&Alert::new(alert)),

@@ -11,8 +11,7 @@ pub struct NoSettings {}
 
 /// Reads settings. No error tells a line or a column: the JSON is the host's rendering of the operator's TOML.
 pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
-    let value: Value =
-        serde_json::from_str(json).map_err(|error| format!("settings: not JSON: {error}"))?;
+    let value: Value = serde_json::from_str(json).map_err(|error| format!("settings: not JSON: {error}"))?;
     if !value.is_object() {
         return Err("settings: not an object".into());
     }
@@ -24,9 +23,7 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
             "." => Err(format!("settings: {error}")),
             path => Err(format!("settings: {path}: {error}")),
         },
-        Ok(_) if !unknown.is_empty() => {
-            Err(format!("settings: unknown key {}", unknown.join(", ")))
-        }
+        Ok(_) if !unknown.is_empty() => Err(format!("settings: unknown key {}", unknown.join(", "))),
         Ok(settings) => Ok(settings),
     }
 }
@@ -61,23 +58,15 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_by_its_path() {
-        let error =
-            parse::<Outer>(r#"{"feeds":[{"category":"tor-exit","colour":1}]}"#).unwrap_err();
+        let error = parse::<Outer>(r#"{"feeds":[{"category":"tor-exit","colour":1}]}"#).unwrap_err();
         assert_eq!(error, "settings: unknown key `feeds.0.colour`");
-        assert!(
-            parse::<NoSettings>(r#"{"a":1}"#)
-                .unwrap_err()
-                .contains("unknown field `a`")
-        );
+        assert!(parse::<NoSettings>(r#"{"a":1}"#).unwrap_err().contains("unknown field `a`"));
     }
 
     #[test]
     fn a_wrong_value_is_refused_by_its_path() {
         let error = parse::<Outer>(r#"{"feeds":[{"category":"tor"}]}"#).unwrap_err();
-        assert_eq!(
-            error,
-            "settings: feeds[0].category: unknown variant `tor`, expected `tor-exit`"
-        );
+        assert_eq!(error, "settings: feeds[0].category: unknown variant `tor`, expected `tor-exit`");
         assert_eq!(parse::<Outer>("[]").unwrap_err(), "settings: not an object");
     }
 }

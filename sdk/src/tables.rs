@@ -16,9 +16,7 @@ pub fn lookup<T: DeserializeOwned>(table: &str, key: &str) -> Result<Option<T>, 
         return Ok(None);
     };
     serde_json::from_str(&row).map(Some).map_err(|error| {
-        Failure::internal(format!(
-            "table \"{table}\": row of \"{key}\" has an unexpected form: {error}"
-        ))
+        Failure::internal(format!("table \"{table}\": row of \"{key}\" has an unexpected form: {error}"))
     })
 }
 

@@ -24,10 +24,7 @@ thread_local! {
 ///
 /// # Errors
 /// What the operator would read.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "reads best with json!() in place"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "reads best with json!() in place")]
 pub fn configure<P: Plugin>(settings: Value) -> Result<P, String> {
     P::configure(settings::parse(&settings.to_string())?)
 }
@@ -60,11 +57,7 @@ impl Case {
     /// The same with an observable.
     #[must_use]
     pub fn observable(mut self, kind: &str, role: &str, value: &str) -> Self {
-        self.observables.push(Observable {
-            kind: kind.into(),
-            role: role.into(),
-            value: value.into(),
-        });
+        self.observables.push(Observable { kind: kind.into(), role: role.into(), value: value.into() });
         self
     }
 
@@ -77,22 +70,15 @@ impl Case {
 
     /// The same with a row in a table, which is granted by that.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "reads best with json!() in place"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "reads best with json!() in place")]
     pub fn row(mut self, table: &str, key: &str, row: Value) -> Self {
-        self.rows
-            .insert((table.into(), key.to_ascii_lowercase()), row.to_string());
+        self.rows.insert((table.into(), key.to_ascii_lowercase()), row.to_string());
         self.table(table)
     }
 
     /// The same with the result of an earlier step.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "reads best with json!() in place"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "reads best with json!() in place")]
     pub fn earlier(mut self, step: &str, result: Value) -> Self {
         self.enrichments.insert(step.into(), result.to_string());
         self
@@ -100,10 +86,7 @@ impl Case {
 
     /// The same with a server that answers every request.
     #[must_use]
-    pub fn server(
-        mut self,
-        server: impl Fn(&Request) -> Result<Response, HttpError> + 'static,
-    ) -> Self {
+    pub fn server(mut self, server: impl Fn(&Request) -> Result<Response, HttpError> + 'static) -> Self {
         self.server = Some(Rc::new(server));
         self
     }
@@ -145,13 +128,8 @@ impl Case {
 
 pub(crate) fn lookup(table: &str, key: &str) -> Result<Option<String>, TableError> {
     HOST.with_borrow(|case| match case.tables.contains(table) {
-        true => Ok(case
-            .rows
-            .get(&(table.into(), key.to_ascii_lowercase()))
-            .cloned()),
-        false => Err(TableError::Denied(format!(
-            "table \"{table}\" is not granted"
-        ))),
+        true => Ok(case.rows.get(&(table.into(), key.to_ascii_lowercase())).cloned()),
+        false => Err(TableError::Denied(format!("table \"{table}\" is not granted"))),
     })
 }
 

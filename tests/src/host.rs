@@ -91,7 +91,8 @@ impl Site {
 
     /// Sends alerts, one a line.
     pub fn send(&self, lines: &[u8]) {
-        let mut child = self.command(&["send"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("dossier runs");
+        let mut child =
+            self.command(&["send"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("dossier runs");
         child.stdin.take().expect("a pipe").write_all(lines).expect("send reads its input");
         assert!(child.wait().expect("send ends").success());
     }
@@ -183,7 +184,9 @@ impl Host {
     /// Resident memory, in bytes.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.unwrap_or_default() * 1024
     }
 }

@@ -34,7 +34,13 @@ fn every_alert_becomes_one_record_with_the_findings_of_all_four_plugins() {
         for record in &records {
             let source = record["alert"]["src_ip"].as_str().expect("a source");
             let geo = &record["enrichment"]["geo"].to_string();
-            let country = if source.starts_with("45.0.") { "NL" } else if source.starts_with("45.1.") { "DE" } else { "US" };
+            let country = if source.starts_with("45.0.") {
+                "NL"
+            } else if source.starts_with("45.1.") {
+                "DE"
+            } else {
+                "US"
+            };
             assert!(geo.contains(country), "{source}: {geo}");
             let listed = record["enrichment"]["ip-reputation"].to_string().contains("blocklist");
             assert_eq!(listed, source.starts_with("45.0."), "{record}");
@@ -115,7 +121,11 @@ fn bad_input_goes_to_the_dead_letters_byte_for_byte_and_the_rest_flows() {
         let mut expected: Vec<_> = bad.iter().map(|(reason, bytes)| ((*reason).to_owned(), bytes.to_vec())).collect();
         found.sort();
         expected.sort();
-        assert!(found == expected, "{:?}", found.iter().map(|(reason, bytes)| (reason, bytes.len())).collect::<Vec<_>>());
+        assert!(
+            found == expected,
+            "{:?}",
+            found.iter().map(|(reason, bytes)| (reason, bytes.len())).collect::<Vec<_>>()
+        );
     });
 }
 

@@ -129,11 +129,17 @@ fn a_table_that_changes_is_loaded_again_and_a_broken_one_is_not() {
         record["enrichment"]["asset"]["assets"][0]["owner"].as_str().map(str::to_owned)
     };
     assert_eq!(owner().as_deref(), Some("it-ops"));
-    site.write("assets.csv", b"ip,hostname,owner,role,criticality\n10.0.0.5,dc01,new-team,domain controller,critical\n");
+    site.write(
+        "assets.csv",
+        b"ip,hostname,owner,role,criticality\n10.0.0.5,dc01,new-team,domain controller,critical\n",
+    );
     wait_for("the new table", || (owner().as_deref() == Some("new-team")).then_some(()));
     site.write("assets.csv", b"ip,hostname\n10.0.0.5,dc01,too,many,cells\n");
     wait_for("the refusal", || {
-        host.log().iter().any(|line| line.to_string().contains("refused") && line.to_string().contains("assets")).then_some(())
+        host.log()
+            .iter()
+            .any(|line| line.to_string().contains("refused") && line.to_string().contains("assets"))
+            .then_some(())
     });
     assert_eq!(owner().as_deref(), Some("new-team"));
 }
@@ -141,7 +147,8 @@ fn a_table_that_changes_is_loaded_again_and_a_broken_one_is_not() {
 #[test]
 fn a_step_that_misbehaves_sends_its_alert_to_the_dead_letters_with_the_reason_and_no_other() {
     both(|kind| {
-        let config = "[[step]]\nplugin = \"mischief\"\nfuel = 20_000_000\ntimeout = \"2s\"\nmemory = \"4MiB\"\nretries = 1\n";
+        let config =
+            "[[step]]\nplugin = \"mischief\"\nfuel = 20_000_000\ntimeout = \"2s\"\nmemory = \"4MiB\"\nretries = 1\n";
         let site = Site::new(&format!("{}{config}", kind.config()));
         site.install("mischief");
         let expected = [
@@ -156,7 +163,9 @@ fn a_step_that_misbehaves_sends_its_alert_to_the_dead_letters_with_the_reason_an
             ("unavailable", "unavailable"),
         ];
         for (n, (mischief, _)) in expected.iter().enumerate() {
-            site.send(format!("{{\"id\":\"bad-{n}\",\"mischief\":\"{mischief}\"}}\n{{\"id\":\"good-{n}\"}}\n").as_bytes());
+            site.send(
+                format!("{{\"id\":\"bad-{n}\",\"mischief\":\"{mischief}\"}}\n{{\"id\":\"good-{n}\"}}\n").as_bytes(),
+            );
         }
         site.succeed(&["run", "--until-empty"]);
         let records = kind.records(&site);

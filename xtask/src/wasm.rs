@@ -34,39 +34,16 @@ const DEBIAN_LINKER: &str = "/usr/bin/wasm-ld-19";
 /// No toolchain can be had (the text says what to install), a guest does not compile, or it imports what is not ours.
 pub fn build(root: &Path) -> Result<()> {
     let toolchain = Toolchain::find(root)?;
-    if GUESTS
-        .iter()
-        .any(|(folder, name)| !component(root, folder, name).exists())
-    {
+    if GUESTS.iter().any(|(folder, name)| !component(root, folder, name).exists()) {
         eprintln!("building the plugins for wasm; the first time takes a minute or two");
     }
-    let status = toolchain
-        .cargo(root)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--target",
-            TARGET,
-        ])
-        .status();
-    ensure!(
-        status
-            .context("cannot run cargo for the plugins")?
-            .success(),
-        "the plugins do not compile"
-    );
+    let status = toolchain.cargo(root).args(["build", "--release", "--locked", "--quiet", "--target", TARGET]).status();
+    ensure!(status.context("cannot run cargo for the plugins")?.success(), "the plugins do not compile");
     for (folder, name) in GUESTS {
-        let module = root
-            .join("target/wasm")
-            .join(TARGET)
-            .join("release")
-            .join(format!("{}.wasm", name.replace('-', "_")));
         let module =
-            fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
-        let bytes =
-            encode(&module).with_context(|| format!("cannot make a component of {name}"))?;
+            root.join("target/wasm").join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
+        let module = fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
+        let bytes = encode(&module).with_context(|| format!("cannot make a component of {name}"))?;
         write_if_changed(&component(root, folder, name), &bytes)?;
     }
     Ok(())
@@ -80,46 +57,27 @@ pub fn print(root: &Path) -> Result<()> {
     for (folder, name) in GUESTS {
         let path = component(root, folder, name);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        println!(
-            "{}  {} bytes  {}",
-            path.strip_prefix(root)?.display(),
-            bytes.len(),
-            imports(&bytes)?.join(" ")
-        );
+        println!("{}  {} bytes  {}", path.strip_prefix(root)?.display(), bytes.len(), imports(&bytes)?.join(" "));
     }
     Ok(())
 }
 
 fn component(root: &Path, folder: &str, name: &str) -> PathBuf {
-    root.join("target")
-        .join(folder)
-        .join(format!("{name}.wasm"))
+    root.join("target").join(folder).join(format!("{name}.wasm"))
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>> {
-    let bytes = ComponentEncoder::default()
-        .validate(true)
-        .module(module)?
-        .encode()?;
-    let foreign: Vec<_> = imports(&bytes)?
-        .into_iter()
-        .filter(|name| !name.starts_with("dossier:plugin/"))
-        .collect();
-    ensure!(
-        foreign.is_empty(),
-        "it imports {}, which is not in wit/",
-        foreign.join(", ")
-    );
+    let bytes = ComponentEncoder::default().validate(true).module(module)?.encode()?;
+    let foreign: Vec<_> = imports(&bytes)?.into_iter().filter(|name| !name.starts_with("dossier:plugin/")).collect();
+    ensure!(foreign.is_empty(), "it imports {}, which is not in wit/", foreign.join(", "));
     Ok(bytes)
 }
 
 fn imports(component: &[u8]) -> Result<Vec<String>> {
     match wit_component::decode(component)? {
-        DecodedWasm::Component(resolve, world) => Ok(resolve.worlds[world]
-            .imports
-            .keys()
-            .map(|key| resolve.name_world_key(key))
-            .collect()),
+        DecodedWasm::Component(resolve, world) => {
+            Ok(resolve.worlds[world].imports.keys().map(|key| resolve.name_world_key(key)).collect())
+        }
         DecodedWasm::WitPackage(..) => bail!("a WIT package, not a component"),
     }
 }
@@ -130,11 +88,7 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     let folder = path.parent().context("a component has a folder")?;
     fs::create_dir_all(folder)?;
-    let aside = folder.join(format!(
-        ".{}.{}",
-        path.file_name().unwrap_or_default().display(),
-        std::process::id()
-    ));
+    let aside = folder.join(format!(".{}.{}", path.file_name().unwrap_or_default().display(), std::process::id()));
     fs::write(&aside, bytes)?;
     fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -150,11 +104,7 @@ enum Toolchain {
 impl Toolchain {
     /// Looks for one; the first that works is taken. Installs what is missing where that needs no question.
     fn find(root: &Path) -> Result<Self> {
-        let rustc = active("rustc")
-            .arg("-vV")
-            .output()
-            .map(|output| output.stdout)
-            .unwrap_or_default();
+        let rustc = active("rustc").arg("-vV").output().map(|output| output.stdout).unwrap_or_default();
         if has_target() {
             return Ok(Self::Active);
         }
@@ -167,11 +117,7 @@ impl Toolchain {
         if !debian_is_there() {
             install_debian()?;
         }
-        ensure!(
-            debian_is_there(),
-            "{}",
-            advice("Debian's packages were installed, but do not give what is needed")
-        );
+        ensure!(debian_is_there(), "{}", advice("Debian's packages were installed, but do not give what is needed"));
         write_if_changed(&memory, &rustc)?;
         Ok(Self::Debian)
     }
@@ -184,9 +130,7 @@ impl Toolchain {
                 let mut command = clean(DEBIAN_CARGO);
                 command.env_remove("RUSTUP_TOOLCHAIN");
                 // `build-std` asks for a nightly compiler or this; what it builds is the compiler's own library.
-                command
-                    .env("RUSTC", DEBIAN_RUSTC)
-                    .env("RUSTC_BOOTSTRAP", "1");
+                command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER);
                 command.env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort");
                 command
@@ -208,18 +152,10 @@ fn clean(program: &str) -> Command {
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };
         let kept = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"].contains(&text)
-            || [
-                "CARGO_NET_",
-                "CARGO_HTTP_",
-                "CARGO_REGISTR",
-                "CARGO_SOURCE_",
-                "RUSTUP_DIST_",
-            ]
-            .iter()
-            .any(|kind| text.starts_with(kind));
-        let cargos = ["CARGO", "RUST", "LD_LIBRARY_PATH"]
-            .iter()
-            .any(|kind| text.starts_with(kind));
+            || ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_", "RUSTUP_DIST_"]
+                .iter()
+                .any(|kind| text.starts_with(kind));
+        let cargos = ["CARGO", "RUST", "LD_LIBRARY_PATH"].iter().any(|kind| text.starts_with(kind));
         if cargos && !kept {
             command.env_remove(&name);
         }
@@ -228,88 +164,46 @@ fn clean(program: &str) -> Command {
 }
 
 fn has_target() -> bool {
-    let output = active("rustc")
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .stderr(Stdio::null())
-        .output();
+    let output = active("rustc").args(["--print", "target-libdir", "--target", TARGET]).stderr(Stdio::null()).output();
     output.is_ok_and(|output| {
-        Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
-            && output.status.success()
+        Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() && output.status.success()
     })
 }
 
 fn rustup_adds_target() -> bool {
     // Without retries: a machine without a network must not be waited for.
-    succeeds(
-        active("rustup")
-            .args(["target", "add", TARGET])
-            .env("RUSTUP_MAX_RETRIES", "0"),
-    )
+    succeeds(active("rustup").args(["target", "add", TARGET]).env("RUSTUP_MAX_RETRIES", "0"))
 }
 
 fn debian_is_there() -> bool {
-    let sysroot = clean(DEBIAN_RUSTC)
-        .args(["--print", "sysroot"])
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .stderr(Stdio::null())
-        .output();
+    let sysroot =
+        clean(DEBIAN_RUSTC).args(["--print", "sysroot"]).env_remove("RUSTUP_TOOLCHAIN").stderr(Stdio::null()).output();
     let source = |output: std::process::Output| {
-        Path::new(String::from_utf8_lossy(&output.stdout).trim())
-            .join("lib/rustlib/src/rust/library/std")
-            .is_dir()
+        Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("lib/rustlib/src/rust/library/std").is_dir()
     };
-    Path::new(DEBIAN_CARGO).exists()
-        && Path::new(DEBIAN_LINKER).exists()
-        && sysroot.is_ok_and(source)
+    Path::new(DEBIAN_CARGO).exists() && Path::new(DEBIAN_LINKER).exists() && sysroot.is_ok_and(source)
 }
 
 fn install_debian() -> Result<()> {
-    let root = Command::new("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     let prefix: &[&str] = match root {
         true => &[],
         false if succeeds(Command::new("sudo").args(["-n", "true"])) => &["sudo", "-n"],
-        false => bail!(
-            "{}",
-            advice("rustup cannot add the target, and apt-get may not be run without a password")
-        ),
+        false => bail!("{}", advice("rustup cannot add the target, and apt-get may not be run without a password")),
     };
-    eprintln!(
-        "installing Debian's {} to build for wasm",
-        DEBIAN_PACKAGES.join(" ")
-    );
+    eprintln!("installing Debian's {} to build for wasm", DEBIAN_PACKAGES.join(" "));
     // Nothing that is installed is removed for it: a machine's own Rust stays.
-    let install: Vec<&str> = [
-        "apt-get",
-        "install",
-        "-qq",
-        "-y",
-        "--no-remove",
-        "--no-install-recommends",
-    ]
-    .into_iter()
-    .chain(DEBIAN_PACKAGES)
-    .collect();
+    let install: Vec<&str> = ["apt-get", "install", "-qq", "-y", "--no-remove", "--no-install-recommends"]
+        .into_iter()
+        .chain(DEBIAN_PACKAGES)
+        .collect();
     for line in [&["apt-get", "update", "-qq"][..], &install] {
-        let words: Vec<&str> = prefix
-            .iter()
-            .chain(["env", "DEBIAN_FRONTEND=noninteractive"].iter())
-            .chain(line)
-            .copied()
-            .collect();
-        let output = Command::new(words[0])
-            .args(&words[1..])
-            .stdin(Stdio::null())
-            .output();
+        let words: Vec<&str> =
+            prefix.iter().chain(["env", "DEBIAN_FRONTEND=noninteractive"].iter()).chain(line).copied().collect();
+        let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
         let output = output.with_context(|| advice(&format!("cannot run {}", words[0])))?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{}",
-            advice(&format!("`{}` failed: {}", line.join(" "), said.trim()))
-        );
+        ensure!(output.status.success(), "{}", advice(&format!("`{}` failed: {}", line.join(" "), said.trim())));
     }
     Ok(())
 }

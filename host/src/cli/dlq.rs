@@ -76,7 +76,10 @@ fn reason() -> impl clap::builder::TypedValueParser<Value = Reason> {
 impl Filter {
     fn takes(&self, dead: &Dead) -> bool {
         self.reason.is_none_or(|reason| dead.letter.reason == reason)
-            && self.step.as_ref().is_none_or(|step| dead.letter.step.as_ref().is_some_and(|failed| failed.step == *step))
+            && self
+                .step
+                .as_ref()
+                .is_none_or(|step| dead.letter.step.as_ref().is_some_and(|failed| failed.step == *step))
     }
 }
 

@@ -104,11 +104,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        Ok(Depth {
-            waiting: lock(&self.waiting).len() as u64,
-            dead: lock(&self.dead).len() as u64,
-            ..Depth::default()
-        })
+        Ok(Depth { waiting: lock(&self.waiting).len() as u64, dead: lock(&self.dead).len() as u64, ..Depth::default() })
     }
 
     async fn dead(&self, after: Option<&str>, limit: usize) -> Result<Vec<Dead>, QueueError> {

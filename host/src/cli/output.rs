@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn durations_show_their_two_largest_units() {
-        let shown = [0.0, 0.42, 9.5, 59.9, 133.0, 3_600.0, 11_100.0, 187_200.0].map(Duration::from_secs_f64).map(duration);
+        let shown =
+            [0.0, 0.42, 9.5, 59.9, 133.0, 3_600.0, 11_100.0, 187_200.0].map(Duration::from_secs_f64).map(duration);
         assert_eq!(shown, ["0.0 s", "0.4 s", "9.5 s", "59 s", "2 m 13 s", "1 h 0 m", "3 h 5 m", "2 d 4 h"]);
         assert_eq!(rough(Duration::from_secs(7_300)), "2 h");
         assert_eq!(since(jiff::Timestamp::MAX), Duration::ZERO);

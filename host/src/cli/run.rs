@@ -30,7 +30,7 @@ pub async fn run(config: Config, until_empty: bool) -> anyhow::Result<ExitCode> 
     let telemetry = Arc::new(Telemetry::new(log.sink()));
     let done = work(config, telemetry, until_empty).await;
     // What was logged last, the reason of a failure perhaps, must not be lost with the process.
-    log.finish()?;
+    log.close()?;
     done
 }
 

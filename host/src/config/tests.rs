@@ -69,7 +69,9 @@ plugin = "verdict"
 #[test]
 fn a_whole_configuration_is_taken() {
     let config = parse(WHOLE);
-    assert!(matches!(&config.queue.kind, QueueKind::Redis(redis) if redis.stream == "alerts" && redis.group == "dossier"));
+    assert!(
+        matches!(&config.queue.kind, QueueKind::Redis(redis) if redis.stream == "alerts" && redis.group == "dossier")
+    );
     assert_eq!(config.tables["ipsum"].comment, Some('#'));
     assert_eq!(config.tables["assets"].key, ["ip", "hostname"]);
     assert_eq!(config.tables["geo"].format, TableFormat::Mmdb);
@@ -108,7 +110,9 @@ fn unknown_keys_inside_tables_have_their_line_and_settings_may_hold_any() {
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_file() {
-    let all = findings("[queue]\nbatch = 0\nurl = \"redis://x\"\nxyz = 1\n[[step]]\nplugin = \"a\"\ntables = [\"t\"]\nreuse = 0\n");
+    let all = findings(
+        "[queue]\nbatch = 0\nurl = \"redis://x\"\nxyz = 1\n[[step]]\nplugin = \"a\"\ntables = [\"t\"]\nreuse = 0\n",
+    );
     let lines: Vec<_> = all.iter().filter_map(|said| said.split(':').nth(1)).collect();
     assert_eq!(lines, ["2", "3", "4", "7", "8"], "{all:#?}");
 }
@@ -186,7 +190,10 @@ fn a_variable_that_is_not_set_is_named_with_its_line() {
 #[test]
 fn no_variable_is_filled_into_settings() {
     let said = finding("[[step]]\nplugin = \"a\"\nsettings = { deep = [{ key = \"${HOME}\" }] }");
-    assert!(said.starts_with("dossier.toml:3: step \"a\": settings hold ${HOME}; they end in the plugin's memory"), "{said}");
+    assert!(
+        said.starts_with("dossier.toml:3: step \"a\": settings hold ${HOME}; they end in the plugin's memory"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -206,7 +213,10 @@ fn headers_that_cannot_be_sent_are_named_without_their_value() {
     let said = finding(&format!("{http}\"a b\" = \"s3cret\""));
     assert!(said.starts_with("dossier.toml:4: http \"api\": \"a b\" is no header's name"), "{said}");
     let said = finding(&format!("{http}Key = \"s3cret\\nX: y\""));
-    assert!(said.starts_with("dossier.toml:4: http \"api\": \"Key\" has a value with") && !said.contains("s3cret"), "{said}");
+    assert!(
+        said.starts_with("dossier.toml:4: http \"api\": \"Key\" has a value with") && !said.contains("s3cret"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -219,5 +229,8 @@ fn two_steps_of_one_name_and_names_that_are_no_names_are_refused() {
 #[test]
 fn a_file_that_is_not_there_is_named_with_what_to_do() {
     let error = Config::load(Path::new("/nowhere/dossier.toml")).unwrap_err().to_string();
-    assert!(error.starts_with("/nowhere/dossier.toml: cannot be read: ") && error.ends_with("--config FILE"), "{error}");
+    assert!(
+        error.starts_with("/nowhere/dossier.toml: cannot be read: ") && error.ends_with("--config FILE"),
+        "{error}"
+    );
 }

@@ -1,6 +1,7 @@
 //! What a plugin can ask of the host while it runs, over what its call was given. Knows nothing of the contract's shape
 //! (that is [`super::v1`]) and decides nothing about what a step may be granted (that is [`super::grants`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,6 +32,14 @@ const MAX_LINE: usize = 4 << 10;
 
 /// Refusals that one call is told about in the log; a loop of them is one plugin's mistake, not a thousand.
 const MAX_DENIALS: u32 = 8;
+
+/// Why a table gives no answer.
+pub(super) enum LookupError {
+    /// It is not granted, or not loaded; names it and says what to do.
+    Denied(String),
+    /// It is damaged where the row should be.
+    Broken(String),
+}
 
 /// A line that a plugin wrote while it was configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,10 +176,15 @@ impl State {
         Ok(all.filter(move |observable| kind.is_none_or(|kind| observable.kind == kind)))
     }
 
-    /// Looks into a table. The error says why it is denied.
-    pub(super) fn lookup(&mut self, table: &str, key: &str) -> Result<Option<String>, String> {
+    /// Looks into a table.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub(super) fn lookup(&mut self, table: &str, key: &str) -> Result<Option<String>, LookupError> {
         let step = &self.grants.step;
-        let Some(call) = &mut self.call else { return Err("tables cannot be asked while configuring".into()) };
+        let Some(call) = &mut self.call else {
+            return Err(LookupError::Denied("tables cannot be asked while configuring".into()));
+        };
         let why = if !self.grants.tables.iter().any(|granted| granted == table) {
             let table: String = table.chars().take(64).collect();
             format!("table \"{table}\" is not granted to step \"{step}\"; add it to tables = [...] in its [[step]]")
@@ -178,12 +192,13 @@ impl State {
             if !call.tables.contains_key(table) {
                 call.tables.insert(table.to_owned(), found.sha256().to_owned());
             }
-            return Ok(found.lookup(key).map(|row| row.into_owned()));
+            let row = found.lookup(key).map_err(|error| LookupError::Broken(format!("table \"{table}\": {error}")))?;
+            return Ok(row.map(Cow::into_owned));
         } else {
             format!("table \"{table}\" is granted to step \"{step}\" but not loaded; the log says why")
         };
         self.denied("table", &why);
-        Err(why)
+        Err(LookupError::Denied(why))
     }
 
     fn denied(&mut self, what: &'static str, detail: &str) {

@@ -12,7 +12,7 @@ use super::instance::Instances;
 use super::{PluginsError, grants, snapshot, v1};
 use crate::config::{Config, StepConfig};
 use crate::digest::sha256_hex;
-use crate::pipeline::{LoadedStep, Enricher, Stage};
+use crate::pipeline::{Enricher, LoadedStep, Stage};
 use crate::telemetry::Telemetry;
 
 /// What it takes to load plugins.

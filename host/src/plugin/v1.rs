@@ -4,7 +4,7 @@
 use wasmtime::component::{InstancePre, Linker, Resource, ResourceType};
 use wasmtime::{Engine, StoreContextMut};
 
-use super::host_calls::{self, State, settle};
+use super::host_calls::{self, LookupError, State, settle};
 use super::http;
 use super::limits::RawAnswer;
 use crate::alert::observables::Observable;
@@ -108,7 +108,10 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     host_fn!(
         tables,
         "lookup",
-        |state, (table, key) in (String, String)| state.lookup(&table, &key).map_err(TableError::Denied),
+        |state, (table, key) in (String, String)| state.lookup(&table, &key).map_err(|error| match error {
+            LookupError::Denied(why) => TableError::Denied(why),
+            LookupError::Broken(why) => TableError::Broken(why),
+        }),
         |row: &Result<Option<String>, TableError>| row.as_ref().map_or(0, text_size)
     );
 

@@ -47,8 +47,7 @@ impl Mmdb {
             return Ok(None);
         }
         let record = self.reader.lookup(address).and_then(|found| found.decode::<Record>());
-        let record =
-            record.map_err(|error| TableError::Record { key: address.to_string(), why: error.to_string() })?;
+        let record = record.map_err(|error| TableError::Record { key: address.to_string(), why: error.to_string() })?;
         Ok(record.map(|Record(json)| if json.starts_with('{') { json } else { format!("{{\"value\":{json}}}") }))
     }
 }

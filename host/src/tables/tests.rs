@@ -246,7 +246,13 @@ fn a_real_block_list_holds_25_of_92_real_sources() {
     assert_eq!(sources.len(), 92);
     assert_eq!(sources.iter().filter(|source| row(&table, source).is_some()).count(), 25);
     let Content::Rows { rows, index, .. } = &table.content else { panic!("a tsv has rows") };
-    println!("{} rows, {} duplicates, {} + {} bytes, {took:?}", rows.len(), table.duplicates(), rows.size(), index.size());
+    println!(
+        "{} rows, {} duplicates, {} + {} bytes, {took:?}",
+        rows.len(),
+        table.duplicates(),
+        rows.size(),
+        index.size()
+    );
 }
 
 #[test]

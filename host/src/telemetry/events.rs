@@ -23,12 +23,19 @@ pub use self::host::{HostReady, HostStopped, HostStopping};
 pub use self::plugin::{
     HttpCalled, PluginDenied, PluginLoaded, PluginLogCut, PluginRefused, PluginRemoved, PluginSaid,
 };
-pub use self::queue::{AlertsClaimed, EntriesLost, GroupRecreated, QueueRecovered, QueueTrouble};
+pub use self::queue::{AlertsClaimed, EntriesLost, EntrySkipped, GroupRecreated, QueueRecovered, QueueTrouble};
 pub use self::table::{TableLoaded, TableRefused};
 
 /// Every alarm that `dossier_alarms_total` tells apart.
-pub(super) const ALARMS: [&str; 6] =
-    ["queue-trouble", "entries-lost", "group-recreated", "plugin-refused", "plugin-removed", "table-refused"];
+pub(super) const ALARMS: [&str; 7] = [
+    "queue-trouble",
+    "entries-lost",
+    "entry-skipped",
+    "group-recreated",
+    "plugin-refused",
+    "plugin-removed",
+    "table-refused",
+];
 
 /// How many of a list's elements a line shows.
 const SHOWN: usize = 100;

@@ -127,6 +127,8 @@ metrics! {
         "queue_claimed_alerts", "Alerts taken over from hosts that are gone";
     queue_lost: Counter = Counter::default(),
         "queue_lost_entries", "Entries that vanished from the queue while they were pending";
+    queue_skipped: Counter = Counter::default(),
+        "queue_skipped_entries", "Files in the queue's folder that are no alerts or cannot be read";
     queue_groups: Counter = Counter::default(),
         "queue_group_recreations", "Times that the stream or its group was gone and was made again";
     plugin_loads: Family<PluginLabel, Counter> = Family::default(),

@@ -26,6 +26,8 @@ pub(super) struct Story {
     pub id: Option<String>,
     pub verdict: Option<Label>,
     pub failure: Option<(Reason, String)>,
+    /// The step that failed, if the alert is dead because of one.
+    pub failed_step: Option<String>,
     pub steps: Vec<StepTrace>,
     pub started: Instant,
 }
@@ -80,6 +82,7 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
         outcome,
         verdict: story.verdict,
         reason: story.failure.as_ref().map(|(reason, detail)| (*reason, detail.as_str())),
+        step: story.failed_step.as_deref(),
         duration: story.started.elapsed(),
         deliveries: settled.delivery.deliveries,
         steps: &story.steps,

@@ -136,6 +136,7 @@ fn end(shared: &Shared, delivery: &Delivery, alert: &Alert, finished: Finished, 
                 id: Some(alert.id.clone()),
                 verdict: Some(finished.verdict.label),
                 failure: None,
+                failed_step: None,
                 steps: finished.steps,
                 started,
             };
@@ -159,6 +160,7 @@ fn dead(
         id: id.map(str::to_owned),
         verdict: None,
         failure: Some((reason, detail.clone())),
+        failed_step: step.as_ref().map(|step| step.step.clone()),
         steps: Vec::new(),
         started,
     };

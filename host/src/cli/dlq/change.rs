@@ -101,7 +101,9 @@ pub async fn replay<W: Write>(queue: &dyn Queue, arguments: &Replay, out: &mut O
 /// An ID is unknown, the queue cannot be asked, or the output cannot be written.
 pub async fn drop<W: Write>(queue: &dyn Queue, arguments: &Drop, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     if !arguments.yes && !std::io::stdin().is_terminal() {
-        complain("drop deletes for good and asks before, but nobody is there to answer; add --yes to delete all the same");
+        complain(
+            "drop deletes for good and asks before, but nobody is there to answer; add --yes to delete all the same",
+        );
         return Ok(ExitCode::from(FAILED));
     }
     let mut targets = Vec::new();
@@ -265,7 +267,8 @@ mod tests {
         let queue = filled();
         let said = replayed(&queue, Replay { all: true, dry_run: true, ..Replay::default() }).await.unwrap();
         assert!(said.ends_with("would replay 3\n") && said.contains("2-0"), "{said}");
-        let said = replayed(&queue, Replay { all: true, dry_run: true, json: true, ..Replay::default() }).await.unwrap();
+        let said =
+            replayed(&queue, Replay { all: true, dry_run: true, json: true, ..Replay::default() }).await.unwrap();
         assert_eq!(said.lines().next(), Some(r#"{"id":"a","key":"1-0","outcome":"would-replay"}"#));
         assert_eq!(queue.keys().len(), 3);
     }

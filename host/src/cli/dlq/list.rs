@@ -106,8 +106,7 @@ fn write_rows<W: Write>(rows: &[[String; COLUMNS]], width: Option<usize>, out: &
     for row in rows {
         let mut line = String::new();
         for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            let alignment =
-                if RIGHT.contains(&column) { console::Alignment::Right } else { console::Alignment::Left };
+            let alignment = if RIGHT.contains(&column) { console::Alignment::Right } else { console::Alignment::Left };
             line.push_str(&console::pad_str(cell, width, alignment, Some("…")));
             line.push_str("  ");
         }

@@ -39,11 +39,7 @@ pub async fn show<W: Write>(queue: &dyn Queue, arguments: &Arguments, out: &mut 
     find(queue, std::slice::from_ref(&arguments.id), |dead| letters.push(dead)).await?;
     if arguments.raw && letters.len() > 1 {
         let keys: Vec<_> = letters.iter().map(|dead| printable(&dead.key)).collect();
-        bail!(
-            "{} dead letters belong to this alert; name one by its key: {}",
-            letters.len(),
-            keys.join(", ")
-        );
+        bail!("{} dead letters belong to this alert; name one by its key: {}", letters.len(), keys.join(", "));
     }
     for (number, dead) in letters.iter().enumerate() {
         let Some(body) = queue.dead_body(&dead.key).await? else {
@@ -189,8 +185,10 @@ fn hexdump(bytes: &[u8]) -> Shown {
     let mut text = String::new();
     for (number, chunk) in bytes.chunks(16).enumerate() {
         let hex: Vec<_> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
-        let ascii: String =
-            chunk.iter().map(|&byte| if byte == b' ' || byte.is_ascii_graphic() { byte as char } else { '.' }).collect();
+        let ascii: String = chunk
+            .iter()
+            .map(|&byte| if byte == b' ' || byte.is_ascii_graphic() { byte as char } else { '.' })
+            .collect();
         // Writing to a string does not fail.
         let _ = writeln!(text, "{:08x}  {:<47}  |{ascii}|", number * 16, hex.join(" "));
     }
@@ -245,7 +243,8 @@ mod tests {
         assert_eq!(shown(&queue, "1-0", true, false).await.unwrap(), body);
         let text = String::from_utf8(shown(&queue, "1-0", false, false).await.unwrap()).unwrap();
         assert!(text.contains("ff 00 0d 0a 1b") && !text.contains('\u{1b}'), "{text}");
-        let json: serde_json::Value = serde_json::from_slice(&shown(&queue, "1-0", false, true).await.unwrap()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_slice(&shown(&queue, "1-0", false, true).await.unwrap()).unwrap();
         assert_eq!(json["body_hex"], hex::encode(body));
     }
 

@@ -108,12 +108,7 @@ pub fn read(sources: Vec<Source>) -> mpsc::Receiver<anyhow::Result<Batch>> {
 }
 
 /// Cuts one input into batches. What came before an error is sent.
-fn batches(
-    input: impl Read,
-    name: &str,
-    longest: usize,
-    send: &mut impl FnMut(Batch) -> bool,
-) -> anyhow::Result<()> {
+fn batches(input: impl Read, name: &str, longest: usize, send: &mut impl FnMut(Batch) -> bool) -> anyhow::Result<()> {
     let mut input = BufReader::with_capacity(READ, input);
     let empty = Batch { last: Position { name: name.to_owned(), line: 0 }, ..Batch::default() };
     let mut batch = Batch { last: empty.last.clone(), ..Batch::default() };

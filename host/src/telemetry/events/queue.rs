@@ -88,6 +88,28 @@ impl Event for EntriesLost<'_> {
     }
 }
 
+/// A file in the queue's folder was left where it is: it is no plain file, or cannot be read. An alarm, once for each.
+#[derive(Debug)]
+pub struct EntrySkipped<'a> {
+    /// Its name.
+    pub entry: &'a str,
+    /// Why, and what to do.
+    pub why: &'a str,
+}
+
+impl Event for EntrySkipped<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.queue_skipped.inc();
+        metrics.alarm("entry-skipped");
+    }
+
+    fn log(&self) {
+        tracing::error!(
+            target: "dossier::queue", alarm = true, entry = self.entry, why = self.why, "entry skipped"
+        );
+    }
+}
+
 /// The stream or its group was gone and was made again. An alarm.
 #[derive(Debug)]
 pub struct GroupRecreated<'a> {

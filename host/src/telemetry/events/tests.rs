@@ -55,6 +55,7 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&QueueRecovered { after: TOOK });
     then(&AlertsClaimed { count: 3, from: "host-1" });
     then(&EntriesLost { entries: &names });
+    then(&EntrySkipped { entry: "link.json", why: "a symlink" });
     then(&GroupRecreated { stream: "alerts", group: "dossier" });
     then(&PluginLoaded { plugin: "geo", version: "0.1.0", sha256: "aa", took: TOOK, reload: true });
     then(&PluginRefused { plugin: "geo", sha256: None, why: "no component" });

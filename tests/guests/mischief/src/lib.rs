@@ -46,6 +46,7 @@ fn looked_up(alert: &Alert) -> Value {
             json!({ "row": row.map(|row| serde_json::from_str::<Value>(&row).unwrap_or(Value::Null)) })
         }
         Err(tables::TableError::Denied(why)) => json!({ "error": "denied", "why": why }),
+        Err(tables::TableError::Broken(why)) => json!({ "error": "broken", "why": why }),
     }
 }
 
