@@ -1,1 +1,3 @@
 //! Plugins: WebAssembly components as steps. Everything that names wasmtime lies in this folder.
+
+pub mod http;

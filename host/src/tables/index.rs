@@ -71,7 +71,10 @@ impl Index {
 
     /// About how many bytes it takes.
     pub(super) fn size(&self) -> usize {
-        self.text.capacity() + self.names.allocation_size() + self.addresses.t1.mem_size() + self.addresses.t2.mem_size()
+        self.text.capacity()
+            + self.names.allocation_size()
+            + self.addresses.t1.mem_size()
+            + self.addresses.t2.mem_size()
     }
 
     /// Gives back what was allocated in advance.
@@ -113,7 +116,9 @@ mod tests {
     #[test]
     fn the_longest_prefix_wins_in_both_families() {
         let mut index = Index::new();
-        for (row, key) in ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32", "2001:db8:1::/48"].iter().enumerate() {
+        for (row, key) in
+            ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32", "2001:db8:1::/48"].iter().enumerate()
+        {
             assert_eq!(index.insert(key, row as u32), None);
         }
         assert_eq!(index.find("10.9.9.9"), Some(0));

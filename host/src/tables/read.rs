@@ -95,7 +95,8 @@ fn cells(
         },
     };
     let source = reader.get_ref();
-    if let Some(twice) = columns.iter().enumerate().find_map(|(at, name)| columns[..at].contains(name).then_some(name)) {
+    if let Some(twice) = columns.iter().enumerate().find_map(|(at, name)| columns[..at].contains(name).then_some(name))
+    {
         return Err(source.refuse(format!("has the column \"{twice}\" twice; give each column a name of its own")));
     }
     let mut keys = Vec::with_capacity(config.key.len());
