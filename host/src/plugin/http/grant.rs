@@ -87,7 +87,6 @@ mod tests {
             "api/v2/..%252fadmin",
             "api/v2/..;/admin",
             "api\\v2\\..\\..\\admin",
-            "api/v2/.%00./../x",
         ] {
             assert!(!covered(base, &format!("https://api.example/{path}")), "{path}");
         }

@@ -338,3 +338,22 @@ fn every_interface_that_cannot_be_used_is_named_without_its_secrets() {
     let text = error.to_string();
     assert!(text.contains("http \"one\"") && text.contains("http \"two\"") && !text.contains("hunter2"), "{text}");
 }
+
+#[tokio::test]
+async fn an_https_interface_speaks_tls_or_says_what_is_missing() {
+    let address = server(|_| ok("plain")).await;
+    let url = format!("https://localhost:{}/", address.port());
+    match Http::new(&[("api".to_owned(), config(&url))].into(), Arc::default()) {
+        Ok(http) => {
+            let result = send(&http, get(&url)).await;
+            assert!(
+                matches!(result, Err(HttpError::Unreachable(_))),
+                "an answer without TLS counts for nothing: {result:?}"
+            );
+        }
+        // A machine without root certificates.
+        Err(error) => {
+            assert!(error.to_string().contains("http \"api\"") && error.to_string().contains("ca-certificates"))
+        }
+    }
+}
