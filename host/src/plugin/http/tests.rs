@@ -341,8 +341,14 @@ fn every_interface_that_cannot_be_used_is_named_without_its_secrets() {
 
 #[tokio::test]
 async fn an_https_interface_speaks_tls_or_says_what_is_missing() {
-    let address = server(|_| ok("plain")).await;
-    let url = format!("https://localhost:{}/", address.port());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 16];
+        stream.read_exact(&mut hello).await.unwrap();
+        stream.write_all(ok("plain").as_bytes()).await.unwrap();
+    });
     match Http::new(&[("api".to_owned(), config(&url))].into(), Arc::default()) {
         Ok(http) => {
             let result = send(&http, get(&url)).await;
