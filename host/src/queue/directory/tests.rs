@@ -3,6 +3,7 @@
 mod commits;
 mod dead_letters;
 mod deliveries;
+mod full_disk;
 mod hosts;
 
 use std::fs;
