@@ -13,12 +13,12 @@ mod send;
 mod status;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
 use crate::queue::{self, Queue};
@@ -72,6 +72,16 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Work(Work),
+
+    #[command(hide = true)]
+    Compile(compile::Args),
+}
+
+/// What people do.
+#[derive(Debug, Subcommand)]
+enum Work {
     /// Enrich alerts as they arrive
     ///
     /// Takes alerts from the queue until it is told to stop. SIGTERM and Ctrl-C end it cleanly: it stops reading and finishes
@@ -117,20 +127,18 @@ Examples:
         #[command(subcommand)]
         command: dlq::Command,
     },
-
-    #[command(hide = true)]
-    Compile(compile::Args),
 }
 
 /// The whole program: reads the arguments, does what they say, and gives the exit code.
 pub fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
-    let arguments = match Arguments::from_arg_matches(&matches) {
-        Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+    let arguments = Arguments::parse();
+    let work = match arguments.command {
+        // It bounds its process and has a runtime of its own, so there must be none yet.
+        Command::Compile(arguments) => return compile::run(&arguments),
+        Command::Work(work) => work,
     };
     let done = tokio::runtime::Runtime::new().context("cannot start the runtime").and_then(|runtime| {
-        let done = runtime.block_on(execute(arguments));
+        let done = runtime.block_on(execute(&arguments.config, work));
         // A thread may still wait for a terminal or a pipe; nobody waits for it.
         runtime.shutdown_background();
         done
@@ -144,27 +152,25 @@ pub fn main() -> ExitCode {
     })
 }
 
-async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
+async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
     let mut out = Out::new(std::io::stdout());
-    let file = arguments.config;
-    let done = match arguments.command {
-        Command::Run { until_empty } => run::run(Config::load(&file)?, until_empty).await,
-        Command::Validate => validate::validate(&file, &mut out).await,
-        Command::Send(arguments) => {
-            let config = Config::load(&file)?;
+    let done = match work {
+        Work::Run { until_empty } => run::run(Config::load(file)?, until_empty).await,
+        Work::Validate => validate::validate(file, &mut out).await,
+        Work::Send(arguments) => {
+            let config = Config::load(file)?;
             let place = place(&config.queue.kind);
             with_queue(&config, async |queue| send::send(queue, &place, arguments, &mut out).await).await
         }
-        Command::Status(arguments) => {
-            let config = Config::load(&file)?;
+        Work::Status(arguments) => {
+            let config = Config::load(file)?;
             with_queue(&config, async |queue| status::status(queue, &config.queue.kind, &arguments, &mut out).await)
                 .await
         }
-        Command::Dlq { command } => {
-            let config = Config::load(&file)?;
+        Work::Dlq { command } => {
+            let config = Config::load(file)?;
             with_queue(&config, async |queue| dlq::execute(queue, command, &mut out).await).await
         }
-        Command::Compile(arguments) => Ok(compile::run(&arguments)),
     };
     out.finish().context("cannot write to the standard output")?;
     done

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::Health;
 use crate::config::{Config, Finding};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
 
 /// The largest component, in bytes.
@@ -100,21 +100,23 @@ impl Plugins {
     }
 }
 
-/// Loads every plugin as [`Plugins::start`] would, and gives all that is wrong. Leaves nothing behind.
-pub async fn check(config: &Config) -> Vec<Finding> {
+/// Loads every plugin as [`Plugins::start`] would, and gives all that is wrong, and the steps that are not. Leaves nothing behind.
+pub async fn check(config: &Config) -> (Vec<Finding>, Vec<LoadedStep>) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dossier"));
     check_with(program, config).await
 }
 
 /// The same with another program for `dossier compile`, where this one is not it: in tests.
-pub async fn check_with(program: PathBuf, config: &Config) -> Vec<Finding> {
+pub async fn check_with(program: PathBuf, config: &Config) -> (Vec<Finding>, Vec<LoadedStep>) {
     let telemetry = Arc::new(Telemetry::default());
     let compiler = match compiler::Compiler::temporary(program, Arc::clone(&telemetry)) {
         Ok(compiler) => compiler,
-        Err(error) => return vec![config.finding(None, format!("no plugin can be compiled: {error}"))],
+        Err(error) => {
+            return (vec![config.finding(None, format!("no plugin can be compiled: {error}"))], Vec::new());
+        }
     };
     match loader::Loader::new(Arc::new(config.clone()), compiler, telemetry) {
         Ok(loader) => directory::check(&loader).await,
-        Err(error) => vec![config.finding(None, error.to_string())],
+        Err(error) => (vec![config.finding(None, error.to_string())], Vec::new()),
     }
 }

@@ -464,8 +464,8 @@ async fn load(loader: &Loader, plugin: &str, found: &Found, serving: Option<Stri
     Outcome::Refused { sha256: Some(sha256), why, instead }
 }
 
-/// Loads everything once, and gives all that is wrong.
-pub(super) async fn check(loader: &Loader) -> Vec<Finding> {
+/// Loads everything once, and gives all that is wrong, and the steps that are not.
+pub(super) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<LoadedStep>) {
     let config = &loader.config;
     let folder = &config.plugins.dir;
     let mut findings = Vec::new();
@@ -477,7 +477,7 @@ pub(super) async fn check(loader: &Loader) -> Vec<Finding> {
         }
         BTreeMap::new()
     });
-    let mut steps: Vec<LoadedStep> = Vec::new();
+    let mut steps = Vec::new();
     for step in config.steps.iter().filter(|step| step.required && !files.contains_key(&step.plugin)) {
         let message = missing(&step.name, &folder.join(format!("{}.wasm", step.plugin)));
         findings.push(config.finding(step.line, message));
@@ -498,5 +498,5 @@ pub(super) async fn check(loader: &Loader) -> Vec<Finding> {
         findings.push(Finding { file, line: None, message: why });
     }
     findings.extend(second_verdict(steps.iter()).map(|why| config.finding(None, why)));
-    findings
+    (findings, steps)
 }
