@@ -103,7 +103,8 @@ impl Plugins {
         health: Arc<Health>,
     ) -> Result<Self, PluginsError> {
         let state = |source| PluginsError::State { path: config.host.state_dir.clone(), source };
-        let compiler = compiler::Compiler::new(&config.host.state_dir, program, Arc::clone(&telemetry)).map_err(state)?;
+        let compiler =
+            compiler::Compiler::new(&config.host.state_dir, program, Arc::clone(&telemetry)).map_err(state)?;
         let loader = loader::Loader::new(Arc::clone(&config), compiler, Arc::clone(&telemetry))?;
         let (directory, steps) = directory::Directory::open(loader, telemetry, health).await;
         Ok(Self { steps, _task: AbortOnDropHandle::new(tokio::spawn(directory.watch())) })

@@ -132,8 +132,12 @@ impl Compiler {
             return None;
         }
         // Noted as used, so that it is not pruned; if that fails it is only compiled again one day.
-        let _ = File::options().write(true).open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
-        #[expect(unsafe_code, reason = "our own child wrote these bytes into our own 0700 folder, and their digest matches")]
+        let _ =
+            File::options().write(true).open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        #[expect(
+            unsafe_code,
+            reason = "our own child wrote these bytes into our own 0700 folder, and their digest matches"
+        )]
         let component = unsafe { Component::deserialize(&sandbox.engine, &code) }.ok()?;
         Some(Code { component, compiled: label.compiled })
     }
@@ -143,7 +147,8 @@ impl Compiler {
         let failed = |what: &str, error: &dyn std::fmt::Display| CompileError::Failed(format!("{what}: {error}"));
         let folder = tempfile::Builder::new().prefix(".compile-").tempdir_in(&self.cache);
         let folder = folder.map_err(|error| failed("no folder to compile in", &error))?;
-        let [component, settings, output] = ["component.wasm", "settings.json", "code"].map(|name| folder.path().join(name));
+        let [component, settings, output] =
+            ["component.wasm", "settings.json", "code"].map(|name| folder.path().join(name));
         fs::write(&component, bytes)
             .and_then(|()| fs::write(&settings, &step.settings))
             .map_err(|error| failed("what is to be compiled cannot be written", &error))?;
@@ -174,7 +179,9 @@ impl Compiler {
         let (status, report, complaint) = match tokio::time::timeout(deadline, run).await {
             Ok(ended) => ended.map_err(|error| failed("the compiler is lost", &error))?,
             // Dropping the child kills it.
-            Err(_) => return Err(CompileError::Failed(format!("it is not compiled and configured within {deadline:?}"))),
+            Err(_) => {
+                return Err(CompileError::Failed(format!("it is not compiled and configured within {deadline:?}")));
+            }
         };
         match serde_json::from_slice(&report) {
             Ok(Report::Compiled(compiled)) => {
@@ -209,9 +216,10 @@ impl Compiler {
     fn prune(&self) {
         let Ok(entries) = fs::read_dir(&self.cache) else { return };
         for entry in entries.flatten() {
-            let old = entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|modified| {
-                modified.elapsed().is_ok_and(|age| age > KEEP)
-            });
+            let old = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > KEEP));
             let path = entry.path();
             if old && path.extension().is_some_and(|extension| extension == "cwasm") {
                 let _ = fs::remove_file(path.with_extension("json"));

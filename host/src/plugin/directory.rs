@@ -326,9 +326,8 @@ impl Directory {
         let mut steps = LoadedSteps::new();
         let mut missing = Vec::new();
         for config in &self.loader.config.steps {
-            let loaded = serving(&config.plugin).and_then(|loaded| {
-                loaded.steps.iter().find(|step| step.config.name == config.name)
-            });
+            let loaded = serving(&config.plugin)
+                .and_then(|loaded| loaded.steps.iter().find(|step| step.config.name == config.name));
             if loaded.is_none() && config.required {
                 missing.push(self.missing(&config.name, &config.plugin));
             }
@@ -393,7 +392,8 @@ fn list(folder: &Path) -> io::Result<BTreeMap<String, Found>> {
         let path = entry.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         // Dot files are being written, or nobody's business.
-        let Some((stem, extension)) = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty() && !name.starts_with('.'))
+        let Some((stem, extension)) =
+            name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty() && !name.starts_with('.'))
         else {
             continue;
         };
@@ -431,9 +431,9 @@ async fn load(loader: &Loader, plugin: &str, found: &Found, serving: Option<Stri
         Err(why) => return refused(None, why.clone()),
     };
     let path = loader.config.plugins.dir.join(format!("{plugin}.wasm"));
-    let read = tokio::task::spawn_blocking(move || read(&path, stamp).map(|bytes| {
-        bytes.map(|bytes| (sha256_hex(&bytes), bytes))
-    }));
+    let read = tokio::task::spawn_blocking(move || {
+        read(&path, stamp).map(|bytes| bytes.map(|bytes| (sha256_hex(&bytes), bytes)))
+    });
     let (sha256, bytes) = match read.await {
         Ok(Ok(Some(read))) => read,
         Ok(Ok(None)) => return Outcome::Changed,
@@ -470,7 +470,8 @@ pub(super) async fn check(loader: &Loader) -> Vec<Finding> {
     let mut findings = Vec::new();
     let files = list(folder).unwrap_or_else(|error| {
         if !config.steps.is_empty() {
-            let message = format!("the plugins folder {} cannot be read: {error}; set dir in [plugins]", folder.display());
+            let message =
+                format!("the plugins folder {} cannot be read: {error}; set dir in [plugins]", folder.display());
             findings.push(config.finding(None, message));
         }
         BTreeMap::new()

@@ -70,7 +70,8 @@ impl Sandbox {
     /// # Errors
     /// wasmtime does not support this machine, or there is not enough address space (`ulimit -v`).
     pub(super) fn new(config: &Config) -> wasmtime::Result<Self> {
-        let running = (config.host.in_flight.saturating_mul(config.steps.len().max(1))).clamp(MIN_INSTANCES, MAX_INSTANCES);
+        let running =
+            (config.host.in_flight.saturating_mul(config.steps.len().max(1))).clamp(MIN_INSTANCES, MAX_INSTANCES);
         let memory = config.steps.iter().map(|step| step.limits.memory).chain([Limits::default().memory]).max();
         let total = u32::try_from(running + MAX_IDLE)?;
         let mut pool = PoolingAllocationConfig::new();

@@ -95,7 +95,10 @@ mod tests {
 
     #[test]
     fn an_unknown_import_is_refused_by_its_name() {
-        assert!(check_known(&names(&["dossier:plugin/types@1.0.0", "dossier:plugin/log@1.0.3", "wasi:io/poll@0.2.9"])).is_ok());
+        assert!(
+            check_known(&names(&["dossier:plugin/types@1.0.0", "dossier:plugin/log@1.0.3", "wasi:io/poll@0.2.9"]))
+                .is_ok()
+        );
         for unknown in ["evil:corp/exec", "dossier:plugin/files@1.0.0", "dossier:plugin/tables@2.0.0", "tables"] {
             assert!(check_known(&names(&[unknown])).unwrap_err().contains(unknown));
         }

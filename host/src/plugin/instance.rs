@@ -59,7 +59,11 @@ pub(super) struct Instance {
 ///
 /// # Errors
 /// None in practice: fuel is on.
-pub(super) fn store(engine: &wasmtime::Engine, limits: &crate::config::Limits, state: State) -> wasmtime::Result<Store<State>> {
+pub(super) fn store(
+    engine: &wasmtime::Engine,
+    limits: &crate::config::Limits,
+    state: State,
+) -> wasmtime::Result<Store<State>> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
     store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
@@ -69,8 +73,11 @@ pub(super) fn store(engine: &wasmtime::Engine, limits: &crate::config::Limits, s
 
 impl Instances {
     fn fresh(&self) -> wasmtime::Result<Instance> {
-        let state =
-            State::new(Arc::clone(&self.grants), self.config.limits.memory, Ear::Telemetry(Arc::clone(&self.telemetry)));
+        let state = State::new(
+            Arc::clone(&self.grants),
+            self.config.limits.memory,
+            Ear::Telemetry(Arc::clone(&self.telemetry)),
+        );
         let store = store(&self.sandbox.engine, &self.config.limits, state)?;
         Ok(Instance { store, plugin: None, served: 0, place: None })
     }
@@ -131,7 +138,9 @@ impl Instances {
         let failure = match timeout_at(Instant::now() + limits.timeout, made).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => limits::failure(&error, &instance.store.data().memory),
-            Err(_) => return Err("making an instance takes longer than its timeout; raise timeout in its [[step]]".into()),
+            Err(_) => {
+                return Err("making an instance takes longer than its timeout; raise timeout in its [[step]]".into());
+            }
         };
         match failure {
             Failure::Failed { reason, detail } => Err(format!("no instance can be made ({reason}): {detail}")),
@@ -185,9 +194,9 @@ impl Enricher for Instances {
             Ok(Ok(answer)) => {
                 self.keep(instance);
                 match answer {
-                    Ok(answer) => limits::RawAnswer::from(answer)
-                        .check(self.stage, limits.answer)
-                        .map_err(|detail| Failure::Failed { reason: Reason::InvalidOutput, detail: limits::cut(detail) }),
+                    Ok(answer) => limits::RawAnswer::from(answer).check(self.stage, limits.answer).map_err(|detail| {
+                        Failure::Failed { reason: Reason::InvalidOutput, detail: limits::cut(detail) }
+                    }),
                     Err(failure) => Err(failure.into()),
                 }
             }

@@ -312,7 +312,8 @@ mod tests {
     #[test]
     fn what_is_no_strict_json_object_is_refused() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
-        for text in ["", "[]", "1", "null", "\"x\"", "{", "{} {}", "{\"a\":\"\\ud800\"}", "{1:2}", "{\"a\":NaN}", &deep] {
+        for text in ["", "[]", "1", "null", "\"x\"", "{", "{} {}", "{\"a\":\"\\ud800\"}", "{1:2}", "{\"a\":NaN}", &deep]
+        {
             assert!(answer(text).check(Stage::Enrich, 1 << 20).is_err(), "{text}");
         }
     }
