@@ -1,7 +1,43 @@
 //! The admin address: `/metrics`, `/healthz`, `/readyz`. Read-only.
+//!
+//! Whoever can reach it may be slow, many or hostile; the host goes on all the same. There are at most [`CONNECTIONS`] at
+//! once (the oldest makes place for one more), each serves one request and ends within [`PATIENCE`], whatever it is doing;
+//! bodies are not read. There is no authentication: the address is loopback unless the operator says otherwise.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::FutureExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::CONTENT_TYPE;
+
+/// How many connections there are at once.
+pub const CONNECTIONS: usize = 32;
+
+/// How long a connection may live, reading, answering and writing together.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long connections may go on at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What keeps the host from being ready, by part. Set by whoever knows, read by `/readyz`.
 #[derive(Debug, Default)]
@@ -22,5 +58,138 @@ impl Health {
     /// What is not ready, and why.
     pub fn problems(&self) -> BTreeMap<String, String> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Why there is no admin address.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "admin address {address} cannot be listened on: {error}; choose another as address in [admin], or port 0 for any that is free"
+)]
+pub struct AdminError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    #[source]
+    pub error: io::Error,
+}
+
+/// Listens on the admin address. With port 0 the system chooses one: ask the listener for it.
+///
+/// # Errors
+/// [`AdminError`] when it is taken, not this machine's, or not allowed.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
+    TcpListener::bind(address).await.map_err(|error| AdminError { address, error })
+}
+
+/// Answers until `shutdown`, then gives what it has begun a second to end.
+pub async fn serve(listener: TcpListener, telemetry: Arc<Telemetry>, health: Arc<Health>, shutdown: CancellationToken) {
+    serve_bounded(listener, router(telemetry, health), shutdown, CONNECTIONS, PATIENCE).await;
+}
+
+async fn serve_bounded(
+    mut listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    connections: usize,
+    patience: Duration,
+) {
+    let mut tasks = JoinSet::new();
+    // The oldest first. Who came first and is still here is slow, and makes place for who comes next.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        tokio::select! {
+            // axum's accept, because it waits out errors such as too many open files.
+            (stream, _) = axum::serve::Listener::accept(&mut listener) => {
+                open.retain(|task| !task.is_finished());
+                if open.len() >= connections && let Some(oldest) = open.pop_front() {
+                    oldest.abort();
+                }
+                // Whether a client got its answer is the client's business.
+                open.push_back(tasks.spawn(tokio::time::timeout(patience, answer(stream, router.clone())).map(drop)));
+            }
+            Some(_) = tasks.join_next() => {}
+            () = shutdown.cancelled() => break,
+        }
+    }
+    drop(listener);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    // Who has no answer by then gets none.
+    let _ = tokio::time::timeout(FAREWELL, all).await;
+}
+
+/// Serves one request. Connections are not kept: idle ones would take the place of others.
+async fn answer(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
+    http1::Builder::new()
+        .keep_alive(false)
+        // The time-out around everything covers it; this one would need a timer of its own.
+        .header_read_timeout(None)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await
+}
+
+/// What the answers are made from.
+#[derive(Clone)]
+struct Shown {
+    telemetry: Arc<Telemetry>,
+    health: Arc<Health>,
+}
+
+fn router(telemetry: Arc<Telemetry>, health: Arc<Health>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; see / for what there is\n") })
+        .with_state(Shown { telemetry, health })
+}
+
+async fn index() -> &'static str {
+    concat!(
+        "dossier ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\n/metrics  what was counted, as OpenMetrics text\n/healthz  200 while the host lives\n",
+        "/readyz   200 while the host takes alerts, 503 and why otherwise\n"
+    )
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.telemetry.scrape()).into_response()
+}
+
+/// What `/healthz` says.
+#[derive(Serialize)]
+struct Alive {
+    version: &'static str,
+    uptime_seconds: u64,
+}
+
+async fn healthz(State(shown): State<Shown>) -> Response {
+    let uptime_seconds = shown.telemetry.started().elapsed().as_secs();
+    json(StatusCode::OK, &Alive { version: env!("CARGO_PKG_VERSION"), uptime_seconds })
+}
+
+/// What `/readyz` says.
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    /// What is missing, by part.
+    problems: BTreeMap<String, String>,
+}
+
+async fn readyz(State(shown): State<Shown>) -> Response {
+    let problems = shown.health.problems();
+    let ready = problems.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &Ready { ready, problems })
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        // A map with keys that are no strings would do it; there is none.
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

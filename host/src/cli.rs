@@ -1,1 +1,197 @@
-//! The command line.
+//! The command line: what people type, and what they are told. Reads the arguments and the configuration, calls what does
+//! the work, and turns its end into an exit code. It decides nothing about alerts.
+//!
+//! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 130 interrupted.
+
+pub mod compile;
+mod dlq;
+#[cfg(test)]
+mod memory;
+mod output;
+mod run;
+mod send;
+mod status;
+mod validate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+use crate::queue::{self, Queue};
+use crate::telemetry::Telemetry;
+
+use self::output::{Out, complain, place};
+
+/// What ended with problems that were shown already.
+pub const FAILED: u8 = 1;
+/// What the shell says of a program that Ctrl-C ended.
+pub const INTERRUPTED: u8 = 130;
+
+/// Enriches security alerts with sandboxed WebAssembly plugins.
+///
+/// Alerts wait in a queue: a directory, or a Redis stream. `dossier run` takes them, lets the plugins look things up, stores each
+/// alert with its dossier, and only then lets go of the original. What could not be enriched lies in the dead letters with
+/// the reason.
+#[derive(Debug, Parser)]
+#[command(name = "dossier", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = LONG_EXAMPLES)]
+struct Arguments {
+    /// The configuration
+    #[arg(long, short, global = true, value_name = "FILE", env = "DOSSIER_CONFIG", default_value = "dossier.toml")]
+    #[arg(hide_env_values = true)]
+    config: PathBuf,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  dossier validate                     Is everything in order?
+  dossier send alerts.ndjson           Put alerts into the queue
+  dossier run                          Enrich what arrives, until Ctrl-C
+  dossier status                       How much waits, how much is done
+  dossier dlq list                     What could not be enriched, and why";
+
+const LONG_EXAMPLES: &str = "\
+Examples:
+  dossier validate                     Is everything in order?
+  dossier send alerts.ndjson           Put alerts into the queue
+  dossier run                          Enrich what arrives, until Ctrl-C
+  dossier status                       How much waits, how much is done
+  dossier dlq list                     What could not be enriched, and why
+
+Exit codes:
+  0    Done
+  1    It failed, or found problems
+  2    The command line makes no sense
+  130  Interrupted";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enrich alerts as they arrive
+    ///
+    /// Takes alerts from the queue until it is told to stop. SIGTERM and Ctrl-C end it cleanly: it stops reading and finishes
+    /// what is in flight.
+    #[command(after_help = "\
+Examples:
+  dossier run
+  dossier run --until-empty            Do what is there, then end: for cron and for tests
+  dossier run --config /etc/dossier/dossier.toml")]
+    Run {
+        /// End with 0 once nothing is waiting or in flight
+        #[arg(long)]
+        until_empty: bool,
+    },
+
+    /// Put alerts into the queue, one a line
+    Send(send::Arguments),
+
+    /// Check the configuration and everything that it names
+    ///
+    /// Looks at everything that `dossier run` would use: the configuration, the tables, the plugins with their grants and settings,
+    /// and the queue. Shows every problem at once and changes nothing. Ends with 1 if there is one.
+    #[command(after_help = "\
+Examples:
+  dossier validate
+  dossier validate --config staging.toml && echo fine")]
+    Validate,
+
+    /// Show how much waits, how much is done and how much failed
+    Status(status::Arguments),
+
+    /// Look at, replay or delete dead letters: alerts that could not be enriched
+    ///
+    /// A dead letter is an alert that could not be enriched, byte for byte, with the reason. Once the cause is mended, replay
+    /// it. An ID is a dead letter's key or an alert's id, which stands for all dead letters of that alert.
+    #[command(after_help = "\
+Examples:
+  dossier dlq list                           What failed, and why
+  dossier dlq show 1763715600000-0           All that is known of one, and its original
+  dossier dlq replay --reason unavailable    The threat API is back: try those again
+  dossier dlq drop 1763715600000-0           Delete one for good")]
+    Dlq {
+        #[command(subcommand)]
+        command: dlq::Command,
+    },
+
+    #[command(hide = true)]
+    Compile(compile::Args),
+}
+
+/// The whole program: reads the arguments, does what they say, and gives the exit code.
+pub fn main() -> ExitCode {
+    let matches = Arguments::command().get_matches();
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let done = tokio::runtime::Runtime::new().context("cannot start the runtime").and_then(|runtime| {
+        let done = runtime.block_on(execute(arguments));
+        // A thread may still wait for a terminal or a pipe; nobody waits for it.
+        runtime.shutdown_background();
+        done
+    });
+    done.unwrap_or_else(|error| {
+        match error.downcast_ref::<ConfigError>() {
+            Some(ConfigError(findings)) => findings.iter().for_each(|finding| complain(&finding.to_string())),
+            None => complain(&format!("{error:#}")),
+        }
+        ExitCode::from(FAILED)
+    })
+}
+
+async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut out = Out::new(std::io::stdout());
+    let file = arguments.config;
+    let done = match arguments.command {
+        Command::Run { until_empty } => run::run(Config::load(&file)?, until_empty).await,
+        Command::Validate => validate::validate(&file, &mut out).await,
+        Command::Send(arguments) => {
+            let config = Config::load(&file)?;
+            let place = place(&config.queue.kind);
+            with_queue(&config, async |queue| send::send(queue, &place, arguments, &mut out).await).await
+        }
+        Command::Status(arguments) => {
+            let config = Config::load(&file)?;
+            with_queue(&config, async |queue| status::status(queue, &config.queue.kind, &arguments, &mut out).await)
+                .await
+        }
+        Command::Dlq { command } => {
+            let config = Config::load(&file)?;
+            with_queue(&config, async |queue| dlq::execute(queue, command, &mut out).await).await
+        }
+        Command::Compile(arguments) => Ok(compile::run(&arguments)),
+    };
+    out.finish().context("cannot write to the standard output")?;
+    done
+}
+
+/// Opens the queue for one piece of work and gives up what was taken for it.
+async fn with_queue<F>(config: &Config, work: F) -> anyhow::Result<ExitCode>
+where
+    F: AsyncFnOnce(&dyn Queue) -> anyhow::Result<ExitCode>,
+{
+    let opened = queue::open(&config.queue, Arc::new(Telemetry::default())).await;
+    let queue = opened.with_context(|| format!("cannot open the {}", place(&config.queue.kind)))?;
+    let done = work(queue.as_ref()).await;
+    // Nothing was received, so there is nothing to give back: at worst a lease runs out by itself.
+    let _ = queue.close().await;
+    done
+}
+
+/// Ends when somebody wants the program to end: Ctrl-C or SIGTERM.
+async fn interrupted() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        // Without a handler the signal ends the program by itself.
+        Err(_) => return std::future::pending().await,
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -5,7 +5,7 @@
 
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -312,14 +312,7 @@ impl Config {
     /// Everything that is wrong with the file, with the lines: not readable, not TOML, a wrong type, unknown keys, a
     /// variable that is not set, and whatever does not fit together.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            ConfigError(vec![Finding {
-                file: file.to_owned(),
-                line: None,
-                message: format!("cannot be read: {error}; name a configuration with --config FILE"),
-            }])
-        })?;
-        Self::parse(file, &text)
+        Self::unless_wrong(Self::examine(file))
     }
 
     /// Checks a configuration's text; `file` is where it came from and what relative paths are relative to.
@@ -327,12 +320,32 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::unless_wrong(Self::examine_text(file, text))
+    }
+
+    /// Reads a configuration and says what is wrong with it. One that is wrong may still be there, without its wrong parts, so
+    /// that what it names can be looked at too; it must not be run.
+    pub fn examine(file: &Path) -> (Option<Self>, Vec<Finding>) {
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::examine_text(file, &text),
+            Err(error) => {
+                let message = format!("cannot be read: {error}; name a configuration with --config FILE");
+                (None, vec![Finding { file: file.to_owned(), line: None, message }])
+            }
+        }
+    }
+
+    fn unless_wrong((config, findings): (Option<Self>, Vec<Finding>)) -> Result<Self, ConfigError> {
+        config.filter(|_| findings.is_empty()).ok_or(ConfigError(findings))
+    }
+
+    fn examine_text(file: &Path, text: &str) -> (Option<Self>, Vec<Finding>) {
         let place = Place { file, text };
         let mut findings = Vec::new();
 
         let deserializer = match toml::Deserializer::parse(text) {
             Ok(deserializer) => deserializer,
-            Err(error) => return Err(ConfigError(vec![place.toml_error(&error)])),
+            Err(error) => return (None, vec![place.toml_error(&error)]),
         };
         let mut unknown = Vec::new();
         let raw = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()));
@@ -340,16 +353,15 @@ impl Config {
             let message = format!("unknown key \"{key}\"; see the commented dossier.toml for those that there are");
             findings.push(Finding { line: place.line_of_key(&key), ..place.finding(None, message) });
         }
-        match raw {
-            Ok(raw) => {
-                let config = RawConfig::finish(raw, &place, &mut findings);
-                if findings.is_empty() { Ok(config) } else { Err(ConfigError(findings)) }
-            }
+        let config = match raw {
+            Ok(raw) => Some(RawConfig::finish(raw, &place, &mut findings)),
             Err(error) => {
                 findings.push(place.toml_error(&error));
-                Err(ConfigError(findings))
+                None
             }
-        }
+        };
+        findings.sort_by_key(|finding| finding.line);
+        (config, findings)
     }
 
     /// A finding about this configuration at a line of it.
@@ -438,7 +450,7 @@ struct RawQueue {
     stream: Option<Spanned<Text>>,
     group: Option<Spanned<Text>>,
     lease: Option<Spanned<Period>>,
-    dedupe_window: Option<Period>,
+    dedupe_window: Option<Spanned<Period>>,
     batch: Option<Spanned<usize>>,
     max_alert_size: Option<ByteCount>,
     max_crashes: Option<u32>,
@@ -491,7 +503,7 @@ enum OneOrMany {
 struct RawHttp {
     url: Spanned<Text>,
     #[serde(default)]
-    headers: BTreeMap<String, Text>,
+    headers: BTreeMap<Spanned<String>, Text>,
     #[serde(default)]
     private: bool,
     max_response: Option<ByteCount>,
@@ -524,6 +536,8 @@ struct RawAdmin {
 
 impl RawConfig {
     fn finish(self, place: &Place<'_>, findings: &mut Vec<Finding>) -> Config {
+        // A step may name what is there, be it right or wrong: what is wrong with it is said once.
+        let known = Known { tables: self.tables.keys().cloned().collect(), http: self.http.keys().cloned().collect() };
         let tables: BTreeMap<_, _> = self
             .tables
             .into_iter()
@@ -537,7 +551,7 @@ impl RawConfig {
         let mut steps: Vec<StepConfig> = Vec::new();
         for step in self.step {
             let offset = step.span().start;
-            let step = step_config(step, &tables, &http, place, findings);
+            let step = step_config(step, &known, place, findings);
             if steps.iter().any(|other| other.name == step.name) {
                 let message = format!("two steps are named \"{}\"; give one of them another name = \"…\"", step.name);
                 findings.push(place.finding(Some(offset), message));
@@ -603,6 +617,7 @@ impl RawQueue {
                 stray(at(&self.stream), "stream", "redis");
                 stray(at(&self.group), "group", "redis");
                 stray(self.lease.as_ref().map(|lease| lease.span().start), "lease", "redis");
+                stray(self.dedupe_window.as_ref().map(|window| window.span().start), "dedupe_window", "redis");
             }
             RawKind::Redis => stray(at(&self.path), "path", "directory"),
         }
@@ -622,7 +637,7 @@ impl RawQueue {
                     stream: text(self.stream, "alerts"),
                     group: text(self.group, "dossier"),
                     lease: self.lease.map_or(Duration::from_secs(15), |lease| lease.into_inner().0),
-                    dedupe_window: self.dedupe_window.map_or(Duration::from_secs(600), |period| period.0),
+                    dedupe_window: self.dedupe_window.map_or(Duration::from_secs(600), |period| period.into_inner().0),
                     retention,
                 }),
             },
@@ -744,22 +759,34 @@ fn http_config(
         findings.push(place.finding(Some(offset), message));
         return None;
     }
+    for (header, value) in &http.headers {
+        // The value may be a secret: it is not shown.
+        let wrong = if reqwest::header::HeaderName::try_from(header.get_ref()).is_err() {
+            "is no header's name; it may hold letters, digits and '-'"
+        } else if reqwest::header::HeaderValue::try_from(&value.0).is_err() {
+            "has a value with a line break or another control character; take that out"
+        } else {
+            continue;
+        };
+        let message = format!("http \"{name}\": \"{}\" {wrong}", header.get_ref());
+        findings.push(place.finding(Some(header.span().start), message));
+    }
     Some(HttpConfig {
         url,
-        headers: http.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        headers: http.headers.into_iter().map(|(name, value)| (name.into_inner(), value.0)).collect(),
         private: http.private,
         max_response: http.max_response.map_or(1 << 20, |size| size.0),
         concurrency: http.concurrency.unwrap_or(8).max(1),
     })
 }
 
-fn step_config(
-    step: Spanned<RawStep>,
-    tables: &BTreeMap<String, TableConfig>,
-    http: &BTreeMap<String, HttpConfig>,
-    place: &Place<'_>,
-    findings: &mut Vec<Finding>,
-) -> StepConfig {
+/// The names that a step's grants can have.
+struct Known {
+    tables: BTreeSet<String>,
+    http: BTreeSet<String>,
+}
+
+fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, findings: &mut Vec<Finding>) -> StepConfig {
     let line = place.line(step.get_ref().plugin.span().start);
     let step = step.into_inner();
     let name = step.name.unwrap_or_else(|| step.plugin.get_ref().clone());
@@ -770,7 +797,7 @@ fn step_config(
         refuse(step.plugin.span().start, "its name may hold letters, digits, '-', '_' and '.' only".into());
     }
     for table in &step.tables {
-        if !tables.contains_key(table.get_ref()) {
+        if !known.tables.contains(table.get_ref()) {
             let table_name = table.get_ref();
             refuse(
                 table.span().start,
@@ -779,7 +806,7 @@ fn step_config(
         }
     }
     for api in &step.http {
-        if !http.contains_key(api.get_ref()) {
+        if !known.http.contains(api.get_ref()) {
             let api_name = api.get_ref();
             refuse(
                 api.span().start,
@@ -835,3 +862,8 @@ fn step_config(
         name,
     }
 }
+
+#[cfg(test)]
+mod documented;
+#[cfg(test)]
+mod tests;

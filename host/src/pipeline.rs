@@ -1,6 +1,8 @@
 //! The stages and steps that an alert goes through. A step is anything that answers; that it is a WebAssembly plugin is
 //! known in [`crate::plugin`] only.
 
+pub mod run;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::alert::Alert;
 use crate::alert::observables::Observable;
+use crate::config::StepConfig;
 use crate::dead_letter::Reason;
 use crate::record::Verdict;
 use crate::tables::Snapshot;
@@ -110,4 +113,34 @@ pub trait Enricher: Send + Sync {
 
     /// Calls it once. Bounded in every way: it always comes back, within its time limit.
     async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost);
+}
+
+/// A step as it is loaded now.
+#[derive(Clone)]
+pub struct LoadedStep {
+    /// What the configuration says of it.
+    pub config: Arc<StepConfig>,
+    /// Its stage.
+    pub stage: Stage,
+    /// SHA-256 of its settings.
+    pub settings_sha256: String,
+    /// What answers; none when its plugin is absent and not required.
+    pub enricher: Option<Arc<dyn Enricher>>,
+}
+
+/// The steps that alerts go through, until a reload makes another one. An alert is finished by the pipeline it began with.
+pub struct Pipeline {
+    steps: Vec<LoadedStep>,
+}
+
+impl Pipeline {
+    /// A pipeline of these steps; their results stand in this order.
+    pub fn new(steps: Vec<LoadedStep>) -> Self {
+        Self { steps }
+    }
+
+    /// The names of the steps.
+    pub fn step_names(&self) -> Vec<String> {
+        self.steps.iter().map(|step| step.config.name.clone()).collect()
+    }
 }

@@ -1,1 +1,120 @@
 //! Plugins: WebAssembly components as steps. Everything that names wasmtime lies in this folder.
+//!
+//! A file in the plugins folder ([`directory`]) is compiled and configured in a child process ([`compiler`], [`snapshot`]),
+//! compared with what its steps were granted ([`grants`]) and becomes instances ([`instance`]) in one [`engine`], which
+//! ask the host for things ([`host_calls`]) in the words of the contract ([`v1`]) within their [`limits`].
+
+mod compiler;
+mod directory;
+mod engine;
+mod grants;
+mod host_calls;
+pub mod http;
+mod instance;
+mod limits;
+mod loader;
+pub(crate) mod snapshot;
+mod v1;
+mod wasi;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::admin::Health;
+use crate::config::{Config, Finding};
+use crate::pipeline::Pipeline;
+use crate::telemetry::Telemetry;
+
+/// The largest component, in bytes.
+pub(crate) const MAX_COMPONENT: u64 = 64 << 20;
+
+/// What is said about a larger one.
+pub(crate) fn too_large() -> String {
+    format!("it is larger than {} MiB; build it without debug information", MAX_COMPONENT >> 20)
+}
+
+/// Why plugins cannot be run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginsError {
+    /// wasmtime does not start: not enough address space, or a machine that it does not know.
+    #[error("the WebAssembly engine does not start: {0}; allow this process more address space (ulimit -v unlimited)")]
+    Engine(String),
+    /// The state folder cannot be used.
+    #[error("the state folder {} cannot be used: {source}; make it writable or set state_dir", path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// HTTP cannot be set up.
+    #[error(transparent)]
+    Http(#[from] http::HttpSetupError),
+}
+
+/// The running plugins: watches their folder until it is dropped.
+pub struct Plugins {
+    steps: watch::Receiver<Option<Arc<Pipeline>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Plugins {
+    /// Loads every plugin and begins to watch the folder. A bad plugin does not make it fail: it is reported as an event,
+    /// and in `health` when a step requires it.
+    ///
+    /// # Errors
+    /// [`PluginsError`], when no plugin at all could run.
+    pub async fn start(
+        config: Arc<Config>,
+        telemetry: Arc<Telemetry>,
+        health: Arc<Health>,
+    ) -> Result<Self, PluginsError> {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dossier"));
+        Self::start_with(program, config, telemetry, health).await
+    }
+
+    /// The same with another program for `dossier compile`, where this one is not it: in tests.
+    ///
+    /// # Errors
+    /// As [`Plugins::start`].
+    pub async fn start_with(
+        program: PathBuf,
+        config: Arc<Config>,
+        telemetry: Arc<Telemetry>,
+        health: Arc<Health>,
+    ) -> Result<Self, PluginsError> {
+        let state = |source| PluginsError::State { path: config.host.state_dir.clone(), source };
+        let compiler =
+            compiler::Compiler::new(&config.host.state_dir, program, Arc::clone(&telemetry)).map_err(state)?;
+        let loader = loader::Loader::new(Arc::clone(&config), compiler, Arc::clone(&telemetry))?;
+        let (directory, steps) = directory::Directory::open(loader, telemetry, health).await;
+        Ok(Self { steps, _task: AbortOnDropHandle::new(tokio::spawn(directory.watch())) })
+    }
+
+    /// What alerts should run through now; none while a required plugin is missing. Looking at it is cheap.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Pipeline>>> {
+        self.steps.clone()
+    }
+}
+
+/// Loads every plugin as [`Plugins::start`] would, and gives all that is wrong. Leaves nothing behind.
+pub async fn check(config: &Config) -> Vec<Finding> {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dossier"));
+    check_with(program, config).await
+}
+
+/// The same with another program for `dossier compile`, where this one is not it: in tests.
+pub async fn check_with(program: PathBuf, config: &Config) -> Vec<Finding> {
+    let telemetry = Arc::new(Telemetry::default());
+    let compiler = match compiler::Compiler::temporary(program, Arc::clone(&telemetry)) {
+        Ok(compiler) => compiler,
+        Err(error) => return vec![config.finding(None, format!("no plugin can be compiled: {error}"))],
+    };
+    match loader::Loader::new(Arc::new(config.clone()), compiler, telemetry) {
+        Ok(loader) => directory::check(&loader).await,
+        Err(error) => vec![config.finding(None, error.to_string())],
+    }
+}

@@ -1,9 +1,20 @@
 //! What happened, told once: an event both logs and counts, so that the two cannot disagree.
 //!
-//! Nothing here decides anything. Events are structs; [`Telemetry::emit`] takes them.
+//! Nothing here decides anything. Events are structs ([`events`]); [`Telemetry::emit`] takes them, counts them in
+//! [`metrics`] and hands them to tracing, whose lines [`logging`] writes. Only this folder names prometheus-client and
+//! tracing-subscriber.
 
 pub mod events;
+pub mod logging;
+pub mod metrics;
+mod process;
+mod throttle;
 
+use std::time::Instant;
+
+use self::logging::{LogError, LogSink};
+pub use self::metrics::Metrics;
+use self::throttle::Throttle;
 use crate::queue::Depth;
 
 /// Something that happened.
@@ -13,25 +24,78 @@ pub trait Event {
 
     /// Writes its line.
     fn log(&self);
+
+    /// Whose lines of this kind are thinned out to one a second; every event is counted all the same. For what a plugin
+    /// can do thousands of times in one call, so that it cannot flood the log.
+    fn throttle(&self) -> Option<(&'static str, &str)> {
+        None
+    }
 }
 
-/// The metrics, in Prometheus' conventions.
-#[derive(Debug, Default)]
-pub struct Metrics {}
-
-/// Where events go.
-#[derive(Debug, Default)]
+/// Where events go. The default one counts and leaves lines to whatever subscriber tracing has, if any: for tests and for
+/// the commands that are no host.
+#[derive(Debug)]
 pub struct Telemetry {
     metrics: Metrics,
+    throttle: Throttle,
+    /// None: nobody can say how full the log is.
+    sink: Option<LogSink>,
+    started: Instant,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { metrics: Metrics::default(), throttle: Throttle::default(), sink: None, started: Instant::now() }
+    }
 }
 
 impl Telemetry {
-    /// Counts and logs an event.
-    pub fn emit(&self, event: &impl Event) {
+    /// Telemetry whose lines go into the sink of [`logging::init`].
+    pub fn new(sink: LogSink) -> Self {
+        Self { sink: Some(sink), ..Self::default() }
+    }
+
+    /// Counts and logs an event. Blocks while the log is entirely full: see [`Telemetry::log_ready`].
+    pub fn emit(&self, event: &(impl Event + ?Sized)) {
         event.count(&self.metrics);
-        event.log();
+        if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
+            event.log();
+        }
     }
 
     /// Notes how full the queue is.
-    pub fn depth(&self, _depth: &Depth) {}
+    pub fn depth(&self, depth: &Depth) {
+        self.metrics.queue_depth(depth);
+    }
+
+    /// Waits while more than half of the log is still to be written. The worker waits here before each read, so that a
+    /// blocked log stops the reading and what is in flight still finds room for its lines. Cancel safe.
+    ///
+    /// # Errors
+    /// [`LogError::Broken`] when lines cannot be written any more: the host must stop.
+    pub async fn log_ready(&self) -> Result<(), LogError> {
+        match &self.sink {
+            Some(sink) => sink.ready().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Comes back when lines cannot be written any more, with why ([`LogError::Broken`]), and never while they can. Cancel
+    /// safe.
+    pub async fn log_failed(&self) -> LogError {
+        match &self.sink {
+            Some(sink) => sink.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What `/metrics` shows, as OpenMetrics text.
+    pub fn scrape(&self) -> String {
+        self.metrics.scrape()
+    }
+
+    /// When this began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
 }

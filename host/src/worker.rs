@@ -1,1 +1,267 @@
-//! x
+//! Takes alerts from the queue, sends each through the pipeline, and commits what became of it.
+//!
+//! Three parts: the reader (this file) takes deliveries while there is room; a task for each alert ([`task`]) decodes it and
+//! runs its steps; the committer ([`committer`]) commits what is done, many at a time. An alert leaves the queue in the
+//! committer and nowhere else. The worker knows neither which queue nor what a step is.
+
+mod committer;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{RwLock, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Health;
+use crate::alert::Decoder;
+use crate::config::Config;
+use crate::pipeline::Pipeline;
+use crate::queue::{Delivery, Queue, QueueError};
+use crate::tables::Tables;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::{HostStopped, HostStopping, QueueRecovered, QueueTrouble};
+use crate::telemetry::logging::LogError;
+
+/// How many bytes of alerts are decoded at once: a parsed alert takes up to sixteen times its bytes.
+const DECODED_BYTES: u32 = 16 << 20;
+
+/// The longest pause after the queue refused something.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often the depth of the queue is measured.
+const DEPTH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What a worker works with. It is handed everything, its stop signal too, so that it can be run anywhere.
+pub struct Worker {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Where alerts come from and go to.
+    pub queue: Arc<dyn Queue>,
+    /// What they go through; none while a required plugin is missing, and then nothing is read.
+    pub pipeline: watch::Receiver<Option<Arc<Pipeline>>>,
+    /// What plugins look into.
+    pub tables: Arc<Tables>,
+    /// Where events go.
+    pub telemetry: Arc<Telemetry>,
+    /// Where the worker says whether the queue works.
+    pub health: Arc<Health>,
+    /// Cancelled when the host is to stop.
+    pub stop: CancellationToken,
+}
+
+/// Why a worker ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The queue will not work before somebody mends something.
+    #[error("the queue is broken: {0}")]
+    Queue(QueueError),
+    /// The log cannot be written: nothing may happen in silence.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// What the tasks of all alerts share.
+struct Shared {
+    config: Arc<Config>,
+    queue: Arc<dyn Queue>,
+    decoder: Decoder,
+    telemetry: Arc<Telemetry>,
+    /// One for each alert in flight, from the read to the commit.
+    slots: Arc<Semaphore>,
+    /// One for each byte that is decoded.
+    decoded: Semaphore,
+    /// Held for reading while an alert's plugins run, for writing while a suspect's do: a suspect runs alone.
+    alone: RwLock<()>,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    /// Works until it is stopped; with `until_empty` also until nothing is waiting or in flight. Then it finishes what is in
+    /// flight, within the configured grace; what is not done then stays pending.
+    ///
+    /// # Errors
+    /// [`WorkerError`]; nothing was lost.
+    pub async fn run(self, until_empty: bool) -> Result<(), WorkerError> {
+        let shared = Arc::new(Shared {
+            decoder: Decoder::new(&self.config.alert),
+            config: self.config.clone(),
+            queue: self.queue.clone(),
+            telemetry: self.telemetry.clone(),
+            slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
+            decoded: Semaphore::new(DECODED_BYTES as usize),
+            alone: RwLock::new(()),
+            stop: self.stop.clone(),
+        });
+        let (done, finished) = mpsc::channel(self.config.host.in_flight);
+        let abandon = CancellationToken::new();
+        let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
+        let depth = tokio::spawn(measure_depth(self.queue.clone(), self.telemetry.clone(), self.stop.clone()));
+
+        let mut tasks = JoinSet::new();
+        let result = self.read(&shared, &done, &mut tasks, until_empty).await;
+        self.stop.cancel();
+
+        // Whoever waits for a retry lets go at once; the others get the grace.
+        let deadline = Instant::now() + self.config.host.grace;
+        drop(done);
+        let drained = tokio::time::timeout_at(deadline, async { while tasks.join_next().await.is_some() {} }).await;
+        if drained.is_err() {
+            tasks.shutdown().await;
+        }
+        // What is done is committed even when the grace is over, but a queue that refuses is not waited for any longer.
+        let mut committer = committer;
+        let committed = match tokio::time::timeout_at(
+            deadline.max(Instant::now() + Duration::from_secs(1)),
+            &mut committer,
+        )
+        .await
+        {
+            Ok(committed) => committed,
+            Err(_) => {
+                abandon.cancel();
+                committer.await
+            }
+        };
+        let left_pending = self.config.host.in_flight - shared.slots.available_permits();
+        depth.abort();
+        if let Err(error) = self.queue.close().await {
+            self.telemetry.emit(&QueueTrouble { operation: "close", error: &error.to_string() });
+        }
+        self.telemetry.emit(&HostStopped { left_pending: left_pending + committed.unwrap_or_default() });
+        result
+    }
+
+    /// Reads until there is a reason to stop.
+    async fn read(
+        &self,
+        shared: &Arc<Shared>,
+        done: &mpsc::Sender<committer::Settling>,
+        tasks: &mut JoinSet<()>,
+        until_empty: bool,
+    ) -> Result<(), WorkerError> {
+        let mut pipeline = self.pipeline.clone();
+        let mut trouble = Trouble::new("receive", self.telemetry.clone(), self.health.clone());
+        loop {
+            while tasks.try_join_next().is_some() {}
+            // Everything that makes a host wait before it reads: no pipeline, a log that is not taken off, no room.
+            let ready = async {
+                let current = match pipeline.wait_for(Option::is_some).await {
+                    Ok(current) => current.clone(),
+                    Err(_) => None,
+                };
+                self.telemetry.log_ready().await?;
+                let room = shared.slots.clone().acquire_owned().await.ok();
+                Ok::<_, WorkerError>(current.zip(room))
+            };
+            let (current, room) = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                ready = ready => match ready? {
+                    Some(ready) => ready,
+                    None => return Ok(()),
+                },
+            };
+            drop(room);
+            let free = shared.slots.available_permits();
+            if until_empty && free == self.config.host.in_flight && self.is_empty(&mut trouble).await? {
+                self.telemetry.emit(&HostStopping { why: "queue empty" });
+                return Ok(());
+            }
+            let max = free.clamp(1, self.config.queue.batch);
+            let received = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                received = self.queue.receive(max) => received,
+            };
+            match received {
+                Ok(deliveries) => {
+                    trouble.over();
+                    for delivery in deliveries {
+                        self.start(shared, done, tasks, &current, delivery).await;
+                    }
+                }
+                Err(error) if until_empty || matches!(error, QueueError::Broken(_)) => {
+                    return Err(WorkerError::Queue(error));
+                }
+                Err(error) => trouble.pause(&error, &self.stop).await,
+            }
+        }
+    }
+
+    /// Starts the task of one alert, as soon as there is a slot for it.
+    async fn start(
+        &self,
+        shared: &Arc<Shared>,
+        done: &mpsc::Sender<committer::Settling>,
+        tasks: &mut JoinSet<()>,
+        pipeline: &Arc<Pipeline>,
+        delivery: Delivery,
+    ) {
+        // The semaphore is never closed; without a slot the delivery is dropped, which leaves it pending.
+        let Ok(slot) = shared.slots.clone().acquire_owned().await else { return };
+        let task = task::run(shared.clone(), pipeline.clone(), self.tables.snapshot(), delivery, slot, done.clone());
+        tasks.spawn(task);
+    }
+
+    /// Whether nothing is waiting or in flight, here or at another host.
+    async fn is_empty(&self, trouble: &mut Trouble) -> Result<bool, WorkerError> {
+        match self.queue.depth().await {
+            Ok(depth) => Ok(depth.waiting == 0 && depth.in_flight == 0),
+            Err(error @ QueueError::Broken(_)) => Err(WorkerError::Queue(error)),
+            Err(error) => {
+                trouble.pause(&error, &self.stop).await;
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Notes how full the queue is, now and then.
+async fn measure_depth(queue: Arc<dyn Queue>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(DEPTH_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        // Whoever reads or commits meets the same error and tells of it.
+        if let Ok(depth) = queue.depth().await {
+            telemetry.depth(&depth);
+        }
+    }
+}
+
+/// The queue's refusals: told once each time it gets worse, shown by `/readyz`, and waited out with growing pauses.
+struct Trouble {
+    operation: &'static str,
+    telemetry: Arc<Telemetry>,
+    health: Arc<Health>,
+    since: Option<Instant>,
+    pauses: u32,
+}
+
+impl Trouble {
+    fn new(operation: &'static str, telemetry: Arc<Telemetry>, health: Arc<Health>) -> Self {
+        Self { operation, telemetry, health, since: None, pauses: 0 }
+    }
+
+    /// Tells of a refusal and waits, at most until `stop`.
+    async fn pause(&mut self, error: &QueueError, stop: &CancellationToken) {
+        let error = error.to_string();
+        self.telemetry.emit(&QueueTrouble { operation: self.operation, error: &error });
+        self.health.set(&format!("queue {}", self.operation), Some(error));
+        self.since.get_or_insert_with(Instant::now);
+        let pause = Duration::from_millis(100).saturating_mul(1 << self.pauses.min(10)).min(LONGEST_PAUSE);
+        self.pauses += 1;
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+
+    /// Tells that it works again, if it did not.
+    fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.pauses = 0;
+            self.health.set(&format!("queue {}", self.operation), None);
+            self.telemetry.emit(&QueueRecovered { after: since.elapsed() });
+        }
+    }
+}

@@ -1,1 +1,5 @@
 //! What the end-to-end tests share: servers and hosts of their own, started as processes and killed as such.
+
+pub mod alerts;
+pub mod host;
+pub mod redis_server;

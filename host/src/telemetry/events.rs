@@ -1,204 +1,62 @@
-//! The events, in the order of an alert's way: the host, the queue, steps and what they ask for, plugins, tables.
+//! The events, in the order of an alert's way: the host, the queue, alerts and their steps, plugins and what they ask for,
+//! tables.
+//!
+//! Messages and field names are stable: people search for them. Each alert gets one line at `info`, [`AlertFinished`];
+//! what somebody should look at has `alarm=true` and counts in `dossier_alarms_total`. Values may come from attackers and
+//! are given as they are: [`super::logging`] makes them safe and cuts them.
 
+mod alert;
+mod host;
+mod plugin;
+mod queue;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::time::Duration;
 
-use super::{Event, Metrics};
-use crate::dead_letter::Reason;
-use crate::record::{Label, StepTrace};
+use serde::Serialize;
 
-/// Declares an event: its fields, and what is still to be written by hand is its `impl Event`.
-macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident $(<$life:lifetime>)? { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub struct $name $(<$life>)? { $($(#[$field_doc])* pub $field: $type,)* }
+pub use self::alert::{AlertFinished, StepCalled, StepRetried};
+pub use self::host::{HostReady, HostStopped, HostStopping};
+pub use self::plugin::{
+    HttpCalled, PluginDenied, PluginLoaded, PluginLogCut, PluginRefused, PluginRemoved, PluginSaid,
+};
+pub use self::queue::{AlertsClaimed, EntriesLost, EntrySkipped, GroupRecreated, QueueRecovered, QueueTrouble};
+pub use self::table::{TableLoaded, TableRefused};
 
-        impl $(<$life>)? Event for $name $(<$life>)? {
-            fn count(&self, _metrics: &Metrics) {}
-            fn log(&self) { tracing::info!(event = ?self); }
-        }
-    )*};
+/// Every alarm that `dossier_alarms_total` tells apart.
+pub(super) const ALARMS: [&str; 7] = [
+    "queue-trouble",
+    "entries-lost",
+    "entry-skipped",
+    "group-recreated",
+    "plugin-refused",
+    "plugin-removed",
+    "table-refused",
+];
+
+/// How many of a list's elements a line shows.
+const SHOWN: usize = 100;
+
+/// Whole microseconds.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-events! {
-    /// An alert came to its end: the one line that every alert gets.
-    AlertFinished<'a> {
-        /// The alert's id; none when it could not be decoded.
-        id: Option<&'a str>,
-        /// Where it was in the queue.
-        entry: &'a str,
-        /// `stored`, `conflict`, `duplicate`, `dead` or `lost`.
-        outcome: &'static str,
-        /// The verdict of a stored one.
-        verdict: Option<Label>,
-        /// Why a dead one is dead, and the detail.
-        reason: Option<(Reason, &'a str)>,
-        /// From received to committed.
-        duration: Duration,
-        /// How often it was delivered.
-        deliveries: u32,
-        /// What the steps did.
-        steps: &'a [StepTrace],
-    }
-    /// A step is called again later.
-    StepRetried<'a> {
-        /// The step.
-        step: &'a str,
-        /// The alert.
-        id: &'a str,
-        /// What was not there.
-        reason: &'a str,
-        /// How long it waits.
-        wait: Duration,
-    }
-    /// One call of a step ended.
-    StepCalled<'a> {
-        /// The step.
-        step: &'a str,
-        /// Its stage.
-        stage: &'static str,
-        /// `ok`, `not-applicable`, `unavailable`, or the reason of its failure.
-        outcome: &'static str,
-        /// How long it took.
-        duration: Duration,
-        /// The fuel that it used.
-        fuel: u64,
-    }
-    /// The queue refused something; reading stops until it works again. An alarm.
-    QueueTrouble<'a> {
-        /// What was tried: `receive`, `commit`, …
-        operation: &'static str,
-        /// What it said.
-        error: &'a str,
-    }
-    /// The queue works again.
-    QueueRecovered {
-        /// How long it did not.
-        after: Duration,
-    }
-    /// Alerts of a host that is gone were taken over.
-    AlertsClaimed<'a> {
-        /// How many.
-        count: usize,
-        /// Whose they were.
-        from: &'a str,
-    }
-    /// Entries vanished from the queue while they were pending: somebody trimmed or deleted them. An alarm.
-    EntriesLost<'a> {
-        /// Their ids.
-        entries: &'a [String],
-    }
-    /// The stream or its group was gone and was made again. An alarm.
-    GroupRecreated<'a> {
-        /// The stream.
-        stream: &'a str,
-        /// The group.
-        group: &'a str,
-    }
-    /// A plugin was loaded, or a new version of it swapped in.
-    PluginLoaded<'a> {
-        /// The plugin.
-        plugin: &'a str,
-        /// Its version.
-        version: &'a str,
-        /// SHA-256 of its file.
-        sha256: &'a str,
-        /// How long reading, checking and compiling took.
-        took: Duration,
-        /// Whether another version served before.
-        reload: bool,
-    }
-    /// A plugin's file was refused; what served before serves on. An alarm.
-    PluginRefused<'a> {
-        /// The plugin.
-        plugin: &'a str,
-        /// SHA-256 of its file, if it could be read.
-        sha256: Option<&'a str>,
-        /// Why, and what to do.
-        why: &'a str,
-    }
-    /// A plugin's file is gone.
-    PluginRemoved<'a> {
-        /// The plugin.
-        plugin: &'a str,
-        /// What the host does now.
-        policy: &'static str,
-    }
-    /// A plugin wrote a line.
-    PluginSaid<'a> {
-        /// The step.
-        step: &'a str,
-        /// The alert; none while it configures.
-        id: Option<&'a str>,
-        /// How much it matters.
-        level: tracing::Level,
-        /// The line, cut to its bound.
-        message: &'a str,
-    }
-    /// A plugin wrote more than it may in one call.
-    PluginLogCut<'a> {
-        /// The step.
-        step: &'a str,
-        /// How many lines were dropped.
-        dropped: u64,
-    }
-    /// A plugin asked for what it was not granted.
-    PluginDenied<'a> {
-        /// The step.
-        step: &'a str,
-        /// `table` or `http`.
-        what: &'static str,
-        /// Which one, and why not.
-        detail: &'a str,
-    }
-    /// A plugin's HTTP request ended.
-    HttpCalled<'a> {
-        /// The interface's name in the configuration.
-        api: &'a str,
-        /// `ok`, `client-error`, `server-error`, `timeout`, `unreachable`, `too-large`.
-        outcome: &'static str,
-        /// How long it took.
-        duration: Duration,
-    }
-    /// A table was loaded, or loaded again.
-    TableLoaded<'a> {
-        /// The table.
-        table: &'a str,
-        /// Its rows; none where the format does not tell.
-        rows: Option<usize>,
-        /// Rows whose key came again later: the last one counts.
-        duplicates: usize,
-        /// SHA-256 of its file.
-        sha256: &'a str,
-        /// How long it took.
-        took: Duration,
-        /// Whether it was loaded before.
-        reload: bool,
-    }
-    /// A table's file was refused; what served before serves on. An alarm.
-    TableRefused<'a> {
-        /// The table.
-        table: &'a str,
-        /// Why, with the line, and what to do.
-        why: &'a str,
-    }
-    /// The host is ready.
-    HostReady<'a> {
-        /// Where the admin address listens, if it does.
-        admin: Option<std::net::SocketAddr>,
-        /// The kind of queue.
-        queue: &'static str,
-        /// The steps.
-        steps: &'a [String],
-    }
-    /// The host stops reading and finishes what is in flight.
-    HostStopping {
-        /// `SIGTERM`, `SIGINT`, `queue empty`.
-        why: &'static str,
-    }
-    /// The host is done.
-    HostStopped {
-        /// Alerts that the grace was too short for: they stay pending.
-        left_pending: usize,
+/// A list for the fields that hold JSON ([`super::logging::JSON_FIELDS`]): as JSON with `{:?}`, for people with `{:#?}`.
+struct List<'a, T>(&'a [T]);
+
+impl<T: Serialize + fmt::Display> fmt::Debug for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(SHOWN)];
+        if f.alternate() {
+            for (at, element) in shown.iter().enumerate() {
+                write!(f, "{}{element}", if at == 0 { "" } else { ", " })?;
+            }
+            return Ok(());
+        }
+        f.write_str(&serde_json::to_string(shown).map_err(|_| fmt::Error)?)
     }
 }

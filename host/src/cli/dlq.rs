@@ -1,0 +1,165 @@
+//! `dossier dlq`: what people ask of the dead letters, and how they name them. What is done to them is the queue's job.
+
+mod change;
+mod list;
+mod show;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
+use crate::dead_letter::Reason;
+use crate::queue::{Dead, Queue, QueueError};
+
+use super::output::{Out, printable};
+
+/// How many dead letters are asked for at once.
+const PAGE: usize = 500;
+
+/// What to do with dead letters.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List what failed and why, the oldest first
+    #[command(after_help = "\
+Examples:
+  dossier dlq list
+  dossier dlq list --reason timeout --step geo
+  dossier dlq list --json | jq -r .reason | sort | uniq -c     How many for each reason")]
+    List(list::Arguments),
+
+    /// Show all that is known of a dead letter, and its original
+    #[command(after_help = "\
+Examples:
+  dossier dlq show 1763715600000-0
+  dossier dlq show --raw 1763715600000-0 > alert.json          The exact bytes
+  dossier dlq show --json RULE-002-17                          For scripts")]
+    Show(show::Arguments),
+
+    /// Put dead letters back into the queue
+    ///
+    /// Each goes back in one atomic step and keeps its number of attempts. Only what is dead when this begins is replayed: what
+    /// fails again meanwhile stays. Take IDs, a filter, or --all.
+    #[command(after_help = "\
+Examples:
+  dossier dlq replay 1763715600000-0
+  dossier dlq replay --reason unavailable --dry-run            What would it take?
+  dossier dlq replay --reason unavailable
+  dossier dlq replay --all")]
+    Replay(change::Replay),
+
+    /// Delete dead letters for good
+    #[command(after_help = "\
+Examples:
+  dossier dlq drop 1763715600000-0
+  dossier dlq drop --yes RULE-002-17                           Do not ask: for scripts")]
+    Drop(change::Drop),
+}
+
+/// Which dead letters.
+#[derive(Debug, Default, clap::Args)]
+pub struct Filter {
+    /// Only what failed for this reason
+    #[arg(long, value_name = "REASON", value_parser = reason())]
+    reason: Option<Reason>,
+    /// Only what failed in this step
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+}
+
+fn reason() -> impl clap::builder::TypedValueParser<Value = Reason> {
+    PossibleValuesParser::new(Reason::ALL.map(Reason::as_str)).try_map(|text| text.parse::<Reason>())
+}
+
+impl Filter {
+    fn takes(&self, dead: &Dead) -> bool {
+        self.reason.is_none_or(|reason| dead.letter.reason == reason)
+            && self
+                .step
+                .as_ref()
+                .is_none_or(|step| dead.letter.step.as_ref().is_some_and(|failed| failed.step == *step))
+    }
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// The queue cannot be asked, an ID is unknown, or the output cannot be written.
+pub async fn execute<W: Write>(queue: &dyn Queue, command: Command, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::List(arguments) => list::list(queue, &arguments, out).await,
+        Command::Show(arguments) => show::show(queue, &arguments, out).await,
+        Command::Replay(arguments) => change::replay(queue, &arguments, out).await,
+        Command::Drop(arguments) => change::drop(queue, &arguments, out).await,
+    }
+}
+
+/// All dead letters, the oldest first, a page at a time.
+struct Pages<'a> {
+    queue: &'a dyn Queue,
+    after: Option<String>,
+    done: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(queue: &'a dyn Queue) -> Self {
+        Self { queue, after: None, done: false }
+    }
+
+    /// The next page; none at the end.
+    async fn next(&mut self) -> Result<Option<Vec<Dead>>, QueueError> {
+        if self.done {
+            return Ok(None);
+        }
+        let page = self.queue.dead(self.after.as_deref(), PAGE).await?;
+        let last = page.last().map(|dead| dead.key.clone());
+        // A short page is not the last one: what was moved away while it was read is missing from it.
+        self.done = last.is_none() || last == self.after;
+        self.after = last;
+        Ok((!page.is_empty()).then_some(page))
+    }
+}
+
+/// Whether a dead letter is named: by its key, or by its alert's id.
+fn is_named(dead: &Dead, ids: &[String]) -> bool {
+    ids.iter().any(|id| *id == dead.key || Some(id) == dead.letter.id.as_ref())
+}
+
+/// Calls `take` for each dead letter that is named.
+///
+/// # Errors
+/// The queue cannot be asked; or an ID is unknown: it is named.
+async fn find(queue: &dyn Queue, ids: &[String], mut take: impl FnMut(Dead)) -> anyhow::Result<()> {
+    let mut unknown: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+    let mut pages = Pages::new(queue);
+    while let Some(page) = pages.next().await? {
+        for dead in page.into_iter().filter(|dead| is_named(dead, ids)) {
+            unknown.remove(dead.key.as_str());
+            if let Some(id) = &dead.letter.id {
+                unknown.remove(id.as_str());
+            }
+            take(dead);
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = unknown.iter().map(|id| format!("\"{}\"", printable(id))).collect();
+    bail!(
+        "no dead letter has the key or alert id {}; nothing was changed; see `dossier dlq list` for those that there are",
+        names.join(" or ")
+    )
+}
+
+/// A dead letter as one JSON object, for scripts.
+fn json(dead: &Dead) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
+    let mut object = serde_json::Map::new();
+    object.insert("key".to_owned(), dead.key.as_str().into());
+    object.insert("size".to_owned(), dead.size.into());
+    if let serde_json::Value::Object(letter) = serde_json::to_value(&dead.letter)? {
+        object.extend(letter);
+    }
+    Ok(object)
+}

@@ -1,0 +1,120 @@
+//! `dossier run`: the host. Puts the parts together and stops them in order.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Health};
+use crate::config::{Config, ConfigError, QueueKind};
+use crate::pipeline::Pipeline;
+use crate::plugin::Plugins;
+use crate::queue::{self, Queue, QueueError};
+use crate::tables::Tables;
+use crate::telemetry::events::{HostReady, HostStopping, QueueTrouble};
+use crate::telemetry::{Telemetry, logging};
+use crate::worker::Worker;
+
+/// How long to wait before the queue is tried again at start.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Runs the host until it is told to stop; with `until_empty` also until nothing is waiting or in flight.
+///
+/// # Errors
+/// Whatever keeps it from starting, and a queue or log that stops working for good.
+pub async fn run(config: Config, until_empty: bool) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(config);
+    let log = logging::init(&config.log)?;
+    let telemetry = Arc::new(Telemetry::new(log.sink()));
+    let done = work(config, telemetry, until_empty).await;
+    // What was logged last, the reason of a failure perhaps, must not be lost with the process.
+    log.close()?;
+    done
+}
+
+async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool) -> anyhow::Result<ExitCode> {
+    let health = Arc::new(Health::default());
+    health.set("start", Some("the host is starting".to_owned()));
+
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop, &telemetry)?;
+    let admin = match config.admin.address {
+        Some(address) => {
+            let listener = admin::bind(address).await?;
+            let address = listener.local_addr().context("the admin address cannot be read")?;
+            let server = admin::serve(listener, telemetry.clone(), health.clone(), CancellationToken::new());
+            tokio::spawn(server);
+            Some(address)
+        }
+        None => None,
+    };
+
+    let tables = Arc::new(Tables::open(&config, telemetry.clone()).map_err(ConfigError)?);
+    tokio::spawn(tables.clone().watch(stop.clone()));
+    let plugins = Plugins::start(config.clone(), telemetry.clone(), health.clone())
+        .await
+        .context("the plugin runtime cannot be set up")?;
+    let Some(queue) = open_queue(&config, &telemetry, &health, &stop, until_empty).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    health.set("start", None);
+
+    let pipeline = plugins.subscribe();
+    let steps = pipeline.borrow().as_deref().map(Pipeline::step_names).unwrap_or_default();
+    let kind = match config.queue.kind {
+        QueueKind::Directory { .. } => "directory",
+        QueueKind::Redis(_) => "redis",
+    };
+    telemetry.emit(&HostReady { admin, queue: kind, steps: &steps });
+    if until_empty && let Some(missing) = health.problems().get("plugins") {
+        anyhow::bail!("a required plugin is missing: {missing}");
+    }
+    let worker = Worker { config, queue, pipeline, tables, telemetry, health, stop };
+    worker.run(until_empty).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the queue; waits for one that is not there yet, unless the host is only to empty it. None when it is told to stop.
+async fn open_queue(
+    config: &Config,
+    telemetry: &Arc<Telemetry>,
+    health: &Health,
+    stop: &CancellationToken,
+    until_empty: bool,
+) -> anyhow::Result<Option<Arc<dyn Queue>>> {
+    loop {
+        let Some(opened) = stop.run_until_cancelled(queue::open(&config.queue, telemetry.clone())).await else {
+            return Ok(None);
+        };
+        match opened {
+            Ok(queue) => {
+                health.set("queue open", None);
+                return Ok(Some(queue));
+            }
+            Err(QueueError::Unavailable(error)) if !until_empty => {
+                telemetry.emit(&QueueTrouble { operation: "open", error: &error });
+                health.set("queue open", Some(error));
+            }
+            Err(error) => return Err(error).context("the queue cannot be opened"),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+    }
+}
+
+/// Cancels `stop` at SIGTERM or SIGINT.
+fn stop_on_signals(stop: &CancellationToken, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let (stop, telemetry) = (stop.clone(), telemetry.clone());
+    tokio::spawn(async move {
+        let why = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        telemetry.emit(&HostStopping { why });
+        stop.cancel();
+    });
+    Ok(())
+}

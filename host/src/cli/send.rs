@@ -1,0 +1,221 @@
+//! `dossier send`: files and the standard input into the queue, one alert a line, bytes as they are.
+//!
+//! Owns how input becomes lines and lines become batches, with bounded memory. It does not look into the alerts: what is no
+//! alert is for the host to find, and for the dead letters to keep.
+
+mod lines;
+
+use std::io::{IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::queue::Queue;
+
+use super::output::{Out, Progress, complain, count, duration, printable, remark};
+use super::{FAILED, INTERRUPTED, interrupted};
+
+use self::lines::{Batch, Source};
+
+/// How long an interrupt waits for the batch that is on its way.
+const LAST_BATCH: Duration = Duration::from_secs(2);
+
+/// Put alerts into the queue, one a line
+///
+/// Every line is one alert, whatever it holds, and its bytes arrive as they are, without the line's end (LF or CRLF). Empty lines are
+/// skipped and counted. Lines are sent as they come, so that a pipe that never ends works. A line longer than 64 MiB ends it with an
+/// error.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  dossier send alerts.ndjson
+  dossier send monday.ndjson tuesday.ndjson
+  zcat eve.json.gz | dossier send              The standard input, as with -
+  tail -F /var/log/suricata/eve.json | grep --line-buffered '\"event_type\":\"alert\"' | dossier send -
+  jq -c '.[]' array.json | dossier send        A JSON array: one line for each element")]
+pub struct Arguments {
+    /// Files of alerts, one a line; - is the standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    files: Vec<PathBuf>,
+}
+
+/// What was sent until now.
+#[derive(Default)]
+struct Tally {
+    alerts: u64,
+    bytes: u64,
+    empty: u64,
+    /// Where the last line that was sent stands.
+    last: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, batch: &Batch) {
+        self.alerts += batch.alerts.len() as u64;
+        self.bytes += batch.read;
+        self.empty += batch.empty;
+        self.last = Some(batch.last.to_string());
+    }
+
+    /// `1000 alerts to redis stream "alerts"`.
+    fn to(&self, place: &str) -> String {
+        format!("{} to {place}", count(self.alerts, "alert"))
+    }
+
+    /// The same with the line up to which it went, for work that ended early.
+    fn up_to(&self, place: &str) -> String {
+        let last = self.last.as_deref().map_or_else(String::new, |last| format!(", up to {}", printable(last)));
+        format!("sent {}{last}", self.to(place))
+    }
+}
+
+/// Sends everything, or as much as it can; `place` is the queue as people name it.
+///
+/// # Errors
+/// A file that cannot be read (before anything is sent), a line that is too long, or a queue that does not take the
+/// alerts: with how much was sent.
+pub async fn send<W: Write>(
+    queue: &dyn Queue,
+    place: &str,
+    arguments: Arguments,
+    out: &mut Out<W>,
+) -> anyhow::Result<ExitCode> {
+    let sources = Source::all(&arguments.files)?;
+    if sources.iter().any(Source::is_stdin) && std::io::stdin().is_terminal() {
+        remark("reading alerts from the terminal, one a line; Ctrl-D ends them, Ctrl-C gives up");
+    }
+    let mut progress = Progress::of_bytes(sources.iter().map(|source| source.size).sum());
+    let mut batches = lines::read(sources);
+    let mut tally = Tally::default();
+    let done = pump(queue, &mut batches, &mut tally, &mut progress).await;
+    let took = progress.elapsed();
+    drop(progress);
+    match done {
+        Ok(End::Done) => {
+            let empty = match tally.empty {
+                0 => String::new(),
+                empty => format!(", skipped {}", count(empty, "empty line")),
+            };
+            writeln!(out, "sent {} in {}{empty}", tally.to(place), duration(took))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(End::Interrupted { unsure }) => {
+            let unsure = match unsure {
+                0 => String::new(),
+                unsure => format!("; {} more may have arrived", count(unsure, "alert")),
+            };
+            complain(&format!("interrupted: {}{unsure}", tally.up_to(place)));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            remark(&tally.up_to(place));
+            Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+enum End {
+    Done,
+    Interrupted {
+        /// How many alerts were on their way.
+        unsure: u64,
+    },
+}
+
+async fn pump(
+    queue: &dyn Queue,
+    batches: &mut mpsc::Receiver<anyhow::Result<Batch>>,
+    tally: &mut Tally,
+    progress: &mut Progress,
+) -> anyhow::Result<End> {
+    let mut interrupt = std::pin::pin!(interrupted());
+    loop {
+        let batch = tokio::select! {
+            biased;
+            () = &mut interrupt => return Ok(End::Interrupted { unsure: 0 }),
+            batch = batches.recv() => batch,
+        };
+        let Some(batch) = batch else { return Ok(End::Done) };
+        let batch = batch?;
+        let mut sending = std::pin::pin!(deliver(queue, &batch.alerts));
+        tokio::select! {
+            sent = &mut sending => sent?,
+            () = &mut interrupt => {
+                let unsure = match tokio::time::timeout(LAST_BATCH, sending).await {
+                    Ok(Ok(())) => {
+                        tally.add(&batch);
+                        0
+                    }
+                    Ok(Err(_)) | Err(_) => batch.alerts.len() as u64,
+                };
+                return Ok(End::Interrupted { unsure });
+            }
+        }
+        tally.add(&batch);
+        progress.at(tally.bytes, || count(tally.alerts, "alert"));
+    }
+}
+
+async fn deliver(queue: &dyn Queue, alerts: &[Bytes]) -> anyhow::Result<()> {
+    if alerts.is_empty() {
+        return Ok(());
+    }
+    let many = alerts.len() as u64;
+    queue.send(alerts).await.with_context(|| {
+        format!("the queue did not take the next {}; some may have arrived, and sending one again is safe while it is remembered", count(many, "alert"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::memory::MemoryQueue;
+
+    async fn send_bytes(queue: &MemoryQueue, bytes: &[u8]) -> ExitCode {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("alerts.ndjson");
+        std::fs::write(&file, bytes).unwrap();
+        send(queue, "memory", Arguments { files: vec![file] }, &mut Out::new(Vec::new())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_as_they_are_and_in_order() {
+        let queue = MemoryQueue::default();
+        let mut file = Vec::new();
+        let mut expected = Vec::new();
+        for number in 0..5_000 {
+            let line = format!("{{ \"id\" : {number},\t\"x\": \"\u{1b}é\" }} ").into_bytes();
+            file.extend_from_slice(&line);
+            file.push(b'\n');
+            expected.push(Bytes::from(line));
+        }
+        expected.push(Bytes::from_static(b"\xff\x00 no JSON, no line end"));
+        file.extend_from_slice(b"\xff\x00 no JSON, no line end");
+        assert_eq!(send_bytes(&queue, &file).await, ExitCode::SUCCESS);
+        assert_eq!(queue.waiting(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_refuses_ends_it_with_1() {
+        let queue = MemoryQueue::default();
+        queue.refuse_to_send();
+        assert_eq!(send_bytes(&queue, b"{}\n").await, ExitCode::from(FAILED));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_missing_is_named_before_anything_is_sent() {
+        let queue = MemoryQueue::default();
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("there");
+        std::fs::write(&there, "{}\n").unwrap();
+        let files = vec![there, folder.path().join("missing.ndjson")];
+        let error = send(&queue, "memory", Arguments { files }, &mut Out::new(Vec::new())).await.unwrap_err();
+        assert!(format!("{error:#}").contains("missing.ndjson"));
+        assert!(queue.waiting().is_empty());
+    }
+}

@@ -1,0 +1,287 @@
+//! One alert's way through a pipeline: which step runs when, what is tried again, and what it comes to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::{Answer, Cost, Failure, Given, LoadedStep, Pipeline, Stage};
+use crate::alert::Alert;
+use crate::alert::observables::{MAX_OBSERVABLES, Observable};
+use crate::dead_letter::{FailedStep, Reason};
+use crate::record::{Label, StepTrace, Verdict};
+use crate::tables::Snapshot;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::{StepCalled, StepRetried};
+
+/// The first wait before an unavailable step is called again; it doubles each time.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// The longest wait, also when a plugin asks for more.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// An alert on its way.
+///
+/// [`Run::advance`] does what can be done now. A step that must be tried again later makes it come back with the time to
+/// wait, so that whoever waits decides what to hold meanwhile.
+pub struct Run {
+    pipeline: Arc<Pipeline>,
+    telemetry: Arc<Telemetry>,
+    alert: Arc<Alert>,
+    tables: Arc<Snapshot>,
+    observables: Vec<Observable>,
+    stages: std::slice::Iter<'static, Stage>,
+    stage: Option<Stage>,
+    /// One for each step of the pipeline.
+    states: Vec<State>,
+}
+
+/// What a step has done so far.
+#[derive(Default)]
+struct State {
+    calls: u32,
+    due: Option<Instant>,
+    cost: Cost,
+    end: Option<End>,
+}
+
+/// How a step ended.
+enum End {
+    Answered(Box<RawValue>, Option<Verdict>),
+    NotApplicable(String),
+    Absent,
+    Failed(Reason, String),
+}
+
+/// Where an alert stands after [`Run::advance`].
+#[derive(Debug)]
+pub enum Progress {
+    /// At its end.
+    Done(Box<Finished>),
+    /// Call again at this time.
+    Wait(Instant),
+}
+
+/// What an alert's way came to.
+#[derive(Debug)]
+pub struct Finished {
+    /// The observables, with those that were added.
+    pub observables: Vec<Observable>,
+    /// Results by step.
+    pub enrichment: Vec<(String, Box<RawValue>)>,
+    /// The verdict; `unknown` when no step gave one.
+    pub verdict: Verdict,
+    /// What each step did; those that were not reached are missing.
+    pub steps: Vec<StepTrace>,
+    /// The failure of a required step: the alert is dead.
+    pub failure: Option<(Reason, String, FailedStep)>,
+}
+
+impl Run {
+    /// An alert at its beginning. It sees these tables all its life.
+    pub fn new(pipeline: Arc<Pipeline>, tables: Arc<Snapshot>, alert: Arc<Alert>, telemetry: Arc<Telemetry>) -> Self {
+        let states = pipeline.steps.iter().map(|_| State::default()).collect();
+        let observables = alert.observables.clone();
+        Self { pipeline, telemetry, alert, tables, observables, stages: Stage::ALL.iter(), stage: None, states }
+    }
+
+    /// Runs every step that is due, stage by stage, until the end or until something must wait.
+    pub async fn advance(&mut self) -> Progress {
+        loop {
+            let Some(stage) = self.stage.or_else(|| self.stages.next().copied()) else { return self.finish(None) };
+            self.stage = Some(stage);
+            self.call_due(stage).await;
+            if let Some(index) = self.dead_step() {
+                return self.finish(Some(index));
+            }
+            if let Some(due) = self.members(stage).filter_map(|index| self.states[index].due).min() {
+                return Progress::Wait(due);
+            }
+            self.stage = None;
+        }
+    }
+
+    /// The steps of a stage, by index.
+    fn members(&self, stage: Stage) -> impl Iterator<Item = usize> + '_ {
+        self.pipeline.steps.iter().enumerate().filter(move |(_, step)| step.stage == stage).map(|(index, _)| index)
+    }
+
+    /// The first required step that failed.
+    fn dead_step(&self) -> Option<usize> {
+        let failed = |state: &State| matches!(state.end, Some(End::Failed(..)));
+        (0..self.states.len()).find(|&index| self.pipeline.steps[index].config.required && failed(&self.states[index]))
+    }
+
+    /// Calls the steps of a stage that have not ended and whose wait, if any, is over. They run at the same time, and all
+    /// of them are waited for: which failure is reported does not depend on which came first.
+    async fn call_due(&mut self, stage: Stage) {
+        let now = Instant::now();
+        let due: Vec<usize> = self
+            .members(stage)
+            .filter(|&index| self.states[index].end.is_none() && self.states[index].due.is_none_or(|due| due <= now))
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let given = Arc::new(Given {
+            alert: self.alert.clone(),
+            observables: self.observables.clone(),
+            enrichment: self.enrichment(),
+            tables: self.tables.clone(),
+        });
+        let pipeline = self.pipeline.clone();
+        let calls = due.iter().map(|&index| {
+            let given = given.clone();
+            let enricher = pipeline.steps[index].enricher.clone();
+            async move {
+                match enricher {
+                    Some(enricher) => Some(enricher.enrich(given).await),
+                    None => None,
+                }
+            }
+        });
+        let results = join_all(calls).await;
+        for (index, result) in due.into_iter().zip(results) {
+            match result {
+                Some((result, cost)) => self.settle(&pipeline.steps[index], index, result, cost),
+                None => self.states[index].end = Some(End::Absent),
+            }
+        }
+    }
+
+    /// Notes how a call ended, and whether the step is called again.
+    fn settle(&mut self, step: &LoadedStep, index: usize, result: Result<Answer, Failure>, cost: Cost) {
+        let state = &mut self.states[index];
+        let outcome = match &result {
+            Ok(_) => "ok",
+            Err(Failure::NotApplicable(_)) => "not-applicable",
+            Err(Failure::Unavailable { .. }) => "unavailable",
+            Err(Failure::Failed { reason, .. }) => reason.as_str(),
+        };
+        self.telemetry.emit(&StepCalled {
+            step: &step.config.name,
+            stage: step.stage.as_str(),
+            outcome,
+            duration: cost.duration,
+            fuel: cost.fuel,
+        });
+        state.calls += 1;
+        state.due = None;
+        state.cost = cost;
+        state.end = match result {
+            Ok(answer) => {
+                for observable in answer.observables {
+                    if self.observables.len() < MAX_OBSERVABLES && !self.observables.contains(&observable) {
+                        self.observables.push(observable);
+                    }
+                }
+                Some(End::Answered(answer.fields, answer.verdict))
+            }
+            Err(Failure::NotApplicable(why)) => Some(End::NotApplicable(why)),
+            Err(Failure::Failed { reason, detail }) => Some(End::Failed(reason, detail)),
+            Err(Failure::Unavailable { reason, .. }) if state.calls > step.config.retries => {
+                let detail = format!("{reason} (called {} times)", state.calls);
+                Some(End::Failed(Reason::Unavailable, detail))
+            }
+            Err(Failure::Unavailable { reason, after }) => {
+                let wait = backoff(state.calls, after);
+                state.due = Some(Instant::now() + wait);
+                let id = &self.alert.id;
+                self.telemetry.emit(&StepRetried { step: &step.config.name, id, reason: &reason, wait });
+                None
+            }
+        };
+    }
+
+    /// The results so far, in the order of the steps.
+    fn enrichment(&self) -> Vec<(String, Box<RawValue>)> {
+        let answered = |(step, state): (&LoadedStep, &State)| match &state.end {
+            Some(End::Answered(fields, _)) => Some((step.config.name.clone(), fields.clone())),
+            _ => None,
+        };
+        self.pipeline.steps.iter().zip(&self.states).filter_map(answered).collect()
+    }
+
+    fn finish(&mut self, dead: Option<usize>) -> Progress {
+        let enrichment = self.enrichment();
+        let mut verdict = None;
+        let mut steps = Vec::with_capacity(self.states.len());
+        for (step, state) in self.pipeline.steps.iter().zip(&self.states) {
+            if let Some(End::Answered(_, Some(given))) = &state.end {
+                verdict = Some(given.clone());
+            }
+            steps.extend(state.end.as_ref().map(|end| trace(step, state, end)));
+        }
+        let failure = dead.and_then(|index| match &self.states[index].end {
+            Some(End::Failed(reason, detail)) => {
+                Some((*reason, detail.clone(), failed_step(&self.pipeline.steps[index], &self.states[index])))
+            }
+            _ => None,
+        });
+        Progress::Done(Box::new(Finished {
+            observables: std::mem::take(&mut self.observables),
+            enrichment,
+            verdict: verdict.unwrap_or(Verdict { label: Label::Unknown, score: 0, reasons: Vec::new() }),
+            steps,
+            failure,
+        }))
+    }
+}
+
+/// How long to wait after this many calls: exponential, with jitter so that alerts that failed together do not come back
+/// together; at least what the plugin asked for, at most [`LONGEST_WAIT`].
+fn backoff(calls: u32, after: Option<Duration>) -> Duration {
+    let full = FIRST_WAIT.saturating_mul(1 << calls.saturating_sub(1).min(16));
+    let jittered = full.mul_f64(0.5 + fastrand::f64() / 2.0);
+    jittered.max(after.unwrap_or_default()).min(LONGEST_WAIT)
+}
+
+fn trace(step: &LoadedStep, state: &State, end: &End) -> StepTrace {
+    let (outcome, detail) = match end {
+        End::Answered(..) => ("ok", None),
+        End::NotApplicable(why) => ("not-applicable", Some(why.clone())),
+        End::Absent => ("absent", None),
+        End::Failed(reason, detail) => (reason.as_str(), Some(detail.clone())),
+    };
+    let enricher = step.enricher.as_deref();
+    StepTrace {
+        step: step.config.name.clone(),
+        stage: step.stage.as_str(),
+        plugin: step.config.plugin.clone(),
+        version: enricher.map_or("", |enricher| enricher.version()).to_owned(),
+        sha256: enricher.map_or("", |enricher| enricher.sha256()).to_owned(),
+        settings_sha256: step.settings_sha256.clone(),
+        outcome,
+        detail,
+        attempts: state.calls,
+        cached: state.cost.cached,
+        tables: BTreeMap::clone(&state.cost.tables),
+        fuel: state.cost.fuel,
+        memory: state.cost.memory,
+        duration_us: micros(state.cost.duration),
+    }
+}
+
+fn failed_step(step: &LoadedStep, state: &State) -> FailedStep {
+    let enricher = step.enricher.as_deref();
+    FailedStep {
+        step: step.config.name.clone(),
+        plugin: step.config.plugin.clone(),
+        version: enricher.map_or("", |enricher| enricher.version()).to_owned(),
+        sha256: enricher.map_or("", |enricher| enricher.sha256()).to_owned(),
+        calls: state.calls,
+        fuel: state.cost.fuel,
+        duration_us: micros(state.cost.duration),
+    }
+}
+
+/// A duration in microseconds.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

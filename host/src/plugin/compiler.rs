@@ -1,0 +1,278 @@
+//! Compiles components in a child process and keeps what came of it. A thread could be neither cancelled nor bounded, and
+//! compiling must not slow the alerts.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use wasmtime::component::Component;
+
+use super::engine::Sandbox;
+use super::host_calls::Said;
+use super::snapshot::{Compiled, Report};
+use super::v1;
+use crate::config::StepConfig;
+use crate::digest::sha256_hex;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::PluginSaid;
+
+/// How long compiling may take, and how much longer for each MiB: an interpreter of 18 MB takes minutes on one slow core.
+const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE_PER_MIB: Duration = Duration::from_secs(8);
+
+/// How much a child may say, in bytes.
+const MAX_REPORT: u64 = 1 << 20;
+const MAX_COMPLAINT: u64 = 4 << 10;
+
+/// How long unused code is kept.
+const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Why there is no code.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CompileError {
+    /// The component is to blame; the same bytes with the same settings would be refused again.
+    #[error("{0}")]
+    Refused(String),
+    /// The machine is to blame: another try may work.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Where code comes from.
+pub(super) struct Compiler {
+    /// The program that knows `compile`: this one.
+    program: PathBuf,
+    /// The only folder that code is loaded from; mode 0700.
+    cache: PathBuf,
+    telemetry: Arc<Telemetry>,
+    /// Deletes the cache in the end, where nothing may be left behind.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// What lies beside the code.
+#[derive(Serialize, Deserialize)]
+struct Label {
+    /// SHA-256 of the code: a file that was cut short must not be loaded.
+    code_sha256: String,
+    compiled: Compiled,
+}
+
+/// Code, ready to be prepared.
+pub(super) struct Code {
+    pub component: Component,
+    pub compiled: Compiled,
+}
+
+impl Compiler {
+    /// A compiler that keeps its code in a state folder.
+    ///
+    /// # Errors
+    /// The folder cannot be made or is not ours.
+    pub(super) fn new(state_dir: &Path, program: PathBuf, telemetry: Arc<Telemetry>) -> io::Result<Self> {
+        let cache = state_dir.join("compiled");
+        private_dir(&cache)?;
+        let compiler = Self { program, cache, telemetry, _temporary: None };
+        compiler.prune();
+        Ok(compiler)
+    }
+
+    /// A compiler that leaves nothing behind.
+    ///
+    /// # Errors
+    /// No temporary folder can be made.
+    pub(super) fn temporary(program: PathBuf, telemetry: Arc<Telemetry>) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("dossier-").tempdir()?;
+        Ok(Self { program, cache: folder.path().to_owned(), telemetry, _temporary: Some(folder) })
+    }
+
+    /// The code of a component as a step configures it: kept from an earlier time, or compiled now.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub(super) async fn code(
+        &self,
+        sandbox: &Sandbox,
+        bytes: &[u8],
+        sha256: &str,
+        step: &StepConfig,
+    ) -> Result<Code, CompileError> {
+        let key = [sha256, &sha256_hex(step.settings.as_bytes()), v1::VERSION, &sandbox.compatibility()].join("\n");
+        let key = sha256_hex(key.as_bytes());
+        if let Some(code) = self.load(sandbox, &key) {
+            return Ok(code);
+        }
+        let compiled = self.compile(&key, bytes, step).await?;
+        let failed = |error: &dyn std::fmt::Display| {
+            CompileError::Failed(format!("its code in {} cannot be used: {error}", self.cache.display()))
+        };
+        let code = fs::read(self.file(&key, "cwasm")).map_err(|error| failed(&error))?;
+        let label = Label { code_sha256: sha256_hex(&code), compiled };
+        let label = serde_json::to_vec(&label).map_err(|error| failed(&error))?;
+        write_whole(&self.file(&key, "json"), &label).map_err(|error| failed(&error))?;
+        self.load(sandbox, &key).ok_or_else(|| failed(&"it was changed, or compiled for another engine"))
+    }
+
+    fn file(&self, key: &str, extension: &str) -> PathBuf {
+        self.cache.join(format!("{key}.{extension}"))
+    }
+
+    /// Code that was kept; none when there is none that can be used.
+    fn load(&self, sandbox: &Sandbox, key: &str) -> Option<Code> {
+        let label: Label = serde_json::from_slice(&fs::read(self.file(key, "json")).ok()?).ok()?;
+        let path = self.file(key, "cwasm");
+        let code = fs::read(&path).ok()?;
+        if sha256_hex(&code) != label.code_sha256 {
+            return None;
+        }
+        // Noted as used, so that it is not pruned; if that fails it is only compiled again one day.
+        let _ =
+            File::options().write(true).open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        #[expect(
+            unsafe_code,
+            reason = "our own child wrote these bytes into our own 0700 folder, and their digest matches"
+        )]
+        let component = unsafe { Component::deserialize(&sandbox.engine, &code) }.ok()?;
+        Some(Code { component, compiled: label.compiled })
+    }
+
+    /// Compiles in a child process; the code lies under its key then.
+    async fn compile(&self, key: &str, bytes: &[u8], step: &StepConfig) -> Result<Compiled, CompileError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| CompileError::Failed(format!("{what}: {error}"));
+        let folder = tempfile::Builder::new().prefix(".compile-").tempdir_in(&self.cache);
+        let folder = folder.map_err(|error| failed("no folder to compile in", &error))?;
+        let [component, settings, output] =
+            ["component.wasm", "settings.json", "code"].map(|name| folder.path().join(name));
+        fs::write(&component, bytes)
+            .and_then(|()| fs::write(&settings, &step.settings))
+            .map_err(|error| failed("what is to be compiled cannot be written", &error))?;
+
+        let mebibytes = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
+        let deadline = DEADLINE.saturating_add(DEADLINE_PER_MIB.saturating_mul(mebibytes));
+        let mut child = Command::new(&self.program)
+            .arg("compile")
+            .args([std::ffi::OsStr::new("--settings"), settings.as_os_str()])
+            .args([std::ffi::OsStr::new("--output"), output.as_os_str()])
+            .args(["--memory", &step.limits.memory.to_string()])
+            .args(["--cpu-seconds", &deadline.as_secs().to_string()])
+            .args(["--parent", &std::process::id().to_string()])
+            .arg(&component)
+            // The variables hold the operator's secrets; there is no use for them there.
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed("the compiler does not start", &error))?;
+        let (report, complaint) = (child.stdout.take(), child.stderr.take());
+        let run = async {
+            let (report, complaint) = tokio::join!(read(report, MAX_REPORT), read(complaint, MAX_COMPLAINT));
+            child.wait().await.map(|status| (status, report, complaint))
+        };
+        let (status, report, complaint) = match tokio::time::timeout(deadline, run).await {
+            Ok(ended) => ended.map_err(|error| failed("the compiler is lost", &error))?,
+            // Dropping the child kills it.
+            Err(_) => {
+                return Err(CompileError::Failed(format!("it is not compiled and configured within {deadline:?}")));
+            }
+        };
+        match serde_json::from_slice(&report) {
+            Ok(Report::Compiled(compiled)) => {
+                self.pass_on(&step.name, &compiled.said);
+                File::open(&output)
+                    .and_then(|file| file.sync_all())
+                    .and_then(|()| fs::rename(&output, self.file(key, "cwasm")))
+                    .map_err(|error| failed("its code cannot be kept", &error))?;
+                Ok(compiled)
+            }
+            Ok(Report::Refused { why, said }) => {
+                self.pass_on(&step.name, &said);
+                Err(CompileError::Refused(why))
+            }
+            Err(_) => {
+                let complaint = String::from_utf8_lossy(&complaint);
+                let complaint = complaint.lines().next().unwrap_or("it said nothing");
+                Err(CompileError::Refused(format!("the process that compiles it ended with {status}: {complaint}")))
+            }
+        }
+    }
+
+    /// Logs what a plugin wrote while it was configured.
+    fn pass_on(&self, step: &str, said: &[Said]) {
+        for line in said {
+            let level = line.level.parse().unwrap_or(tracing::Level::INFO);
+            self.telemetry.emit(&PluginSaid { step, id: None, level, message: &line.message });
+        }
+    }
+
+    /// Deletes what was not used for long; what cannot be deleted stays.
+    fn prune(&self) {
+        let Ok(entries) = fs::read_dir(&self.cache) else { return };
+        for entry in entries.flatten() {
+            let old = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > KEEP));
+            let path = entry.path();
+            if old && path.extension().is_some_and(|extension| extension == "cwasm") {
+                let _ = fs::remove_file(path.with_extension("json"));
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Makes a folder that only we may read and write, or makes it so.
+///
+/// # Errors
+/// It cannot be made, or belongs to somebody else.
+pub(super) fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mut permissions = fs::metadata(path)?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o700);
+        fs::set_permissions(path, permissions)?;
+    }
+    Ok(())
+}
+
+/// Writes a file so that it is there whole or not at all.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Reads a plugin's file, if it is not too large.
+///
+/// # Errors
+/// It cannot be read. A longer file is cut at one byte more than allowed.
+pub(super) fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads what a child says up to a bound, and swallows the rest so that it does not block.
+async fn read(from: Option<impl tokio::io::AsyncRead + Unpin>, longest: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut from) = from {
+        // A child that cannot be read from has said nothing; its end tells.
+        let _ = (&mut from).take(longest).read_to_end(&mut bytes).await;
+        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    }
+    bytes
+}

@@ -1,0 +1,274 @@
+//! What a plugin can ask of the host while it runs, over what its call was given. Knows nothing of the contract's shape
+//! (that is [`super::v1`]) and decides nothing about what a step may be granted (that is [`super::grants`]).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use wasmtime::{StoreContextMut, Trap};
+
+use super::http::{Http, HttpError, Request, Response};
+use super::limits::MemoryLimit;
+use super::wasi::Wasi;
+use crate::alert::observables::Observable;
+use crate::pipeline::Given;
+use crate::telemetry::Telemetry;
+use crate::telemetry::events::{PluginDenied, PluginLogCut, PluginSaid};
+
+/// What a host call costs in fuel, beside one for each byte that it hands out: about what it takes of the processor, so
+/// that a flood of calls ends like any other loop.
+const CALL_FUEL: u64 = 300;
+
+/// How much fuel host calls may owe before it is taken and other work gets its turn.
+const SETTLE_AT: u64 = 20_000;
+
+/// Log lines of one call.
+const MAX_LINES: u32 = 64;
+
+/// The longest log line, in bytes.
+const MAX_LINE: usize = 4 << 10;
+
+/// Refusals that one call is told about in the log; a loop of them is one plugin's mistake, not a thousand.
+const MAX_DENIALS: u32 = 8;
+
+/// Why a table gives no answer.
+pub(super) enum LookupError {
+    /// It is not granted, or not loaded; names it and says what to do.
+    Denied(String),
+    /// It is damaged where the row should be.
+    Broken(String),
+}
+
+/// A line that a plugin wrote while it was configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// `ERROR`, `WARN`, `INFO` or `DEBUG`.
+    pub level: String,
+    /// The line.
+    pub message: String,
+}
+
+/// Where what a plugin says goes.
+pub(super) enum Ear {
+    /// To the log and the metrics.
+    Telemetry(Arc<Telemetry>),
+    /// Kept: the process that configures a plugin has no log of its own.
+    Kept(Vec<Said>),
+}
+
+/// What a step may ask for. The same for all its calls.
+pub(super) struct Grants {
+    /// The step's name.
+    pub step: String,
+    /// Tables.
+    pub tables: Vec<String>,
+    /// HTTP interfaces.
+    pub http: Vec<String>,
+    /// Who sends requests; none where nothing can be sent.
+    pub client: Option<Arc<Http>>,
+}
+
+/// One alert's call.
+struct Call {
+    given: Arc<Given>,
+    deadline: Instant,
+    tables: BTreeMap<String, String>,
+}
+
+/// What a store holds: the state of one instance.
+pub(super) struct State {
+    /// What counts its memory.
+    pub memory: MemoryLimit,
+    /// What the empty world of `wasi:*` needs; made when first asked for.
+    pub wasi: Option<Box<Wasi>>,
+    grants: Arc<Grants>,
+    ear: Ear,
+    call: Option<Call>,
+    owed: u64,
+    lines: u32,
+    dropped: u64,
+    denials: u32,
+}
+
+impl State {
+    /// The state of an instance that is not called yet: all it can do is log.
+    pub(super) fn new(grants: Arc<Grants>, memory: usize, ear: Ear) -> Self {
+        Self {
+            memory: MemoryLimit::new(memory),
+            wasi: None,
+            grants,
+            ear,
+            call: None,
+            owed: 0,
+            lines: 0,
+            dropped: 0,
+            denials: 0,
+        }
+    }
+
+    /// Begins a call; what an earlier one left is forgotten.
+    pub(super) fn begin(&mut self, given: Arc<Given>, deadline: Instant) {
+        self.call = Some(Call { given, deadline, tables: BTreeMap::new() });
+        self.memory.begin();
+        (self.owed, self.lines, self.dropped, self.denials) = (0, 0, 0, 0);
+    }
+
+    /// Ends a call: the tables that answered it, and what host calls still owe in fuel.
+    pub(super) fn end(&mut self) -> (BTreeMap<String, String>, u64) {
+        self.flush_prints();
+        if let (Ear::Telemetry(telemetry), 1..) = (&self.ear, self.dropped) {
+            telemetry.emit(&PluginLogCut { step: &self.grants.step, dropped: self.dropped });
+        }
+        (self.call.take().map(|call| call.tables).unwrap_or_default(), std::mem::take(&mut self.owed))
+    }
+
+    /// What was said and kept.
+    pub(super) fn take_said(&mut self) -> Vec<Said> {
+        self.flush_prints();
+        match &mut self.ear {
+            Ear::Kept(said) => std::mem::take(said),
+            Ear::Telemetry(_) => Vec::new(),
+        }
+    }
+
+    /// Turns what was printed since into log lines.
+    fn flush_prints(&mut self) {
+        let Some(wasi) = &mut self.wasi else { return };
+        let (printed, dropped) = wasi.take_printed();
+        for line in String::from_utf8_lossy(&printed).lines().filter(|line| !line.is_empty()) {
+            self.say(tracing::Level::INFO, line);
+        }
+        self.dropped += u64::from(dropped);
+    }
+
+    fn call(&self) -> wasmtime::Result<&Call> {
+        self.call.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no alert outside of a call of enrich"))
+    }
+
+    pub(super) fn id(&self) -> wasmtime::Result<String> {
+        Ok(self.call()?.given.alert.id.clone())
+    }
+
+    pub(super) fn received(&self) -> wasmtime::Result<String> {
+        Ok(self.call()?.given.alert.received.to_string())
+    }
+
+    pub(super) fn json(&self) -> wasmtime::Result<String> {
+        Ok(String::from_utf8_lossy(&self.call()?.given.alert.bytes).into_owned())
+    }
+
+    pub(super) fn get(&self, pointer: &str) -> wasmtime::Result<Option<String>> {
+        Ok(self.call()?.given.alert.value.pointer(pointer).map(ToString::to_string))
+    }
+
+    pub(super) fn enrichment(&self, step: &str) -> wasmtime::Result<Option<String>> {
+        let found = self.call()?.given.enrichment.iter().find(|(name, _)| name == step);
+        Ok(found.map(|(_, fields)| fields.get().to_owned()))
+    }
+
+    pub(super) fn observables<'a>(
+        &'a self,
+        kind: Option<&'a str>,
+    ) -> wasmtime::Result<impl Iterator<Item = &'a Observable>> {
+        let all = self.call()?.given.observables.iter();
+        Ok(all.filter(move |observable| kind.is_none_or(|kind| observable.kind == kind)))
+    }
+
+    /// Looks into a table.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub(super) fn lookup(&mut self, table: &str, key: &str) -> Result<Option<String>, LookupError> {
+        let step = &self.grants.step;
+        let Some(call) = &mut self.call else {
+            return Err(LookupError::Denied("tables cannot be asked while configuring".into()));
+        };
+        let why = if !self.grants.tables.iter().any(|granted| granted == table) {
+            let table: String = table.chars().take(64).collect();
+            format!("table \"{table}\" is not granted to step \"{step}\"; add it to tables = [...] in its [[step]]")
+        } else if let Some(found) = call.given.tables.get(table) {
+            if !call.tables.contains_key(table) {
+                call.tables.insert(table.to_owned(), found.sha256().to_owned());
+            }
+            let row = found.lookup(key).map_err(|error| LookupError::Broken(format!("table \"{table}\": {error}")))?;
+            return Ok(row.map(Cow::into_owned));
+        } else {
+            format!("table \"{table}\" is granted to step \"{step}\" but not loaded; the log says why")
+        };
+        self.denied("table", &why);
+        Err(LookupError::Denied(why))
+    }
+
+    fn denied(&mut self, what: &'static str, detail: &str) {
+        self.denials += 1;
+        if let Ear::Telemetry(telemetry) = &self.ear
+            && self.denials <= MAX_DENIALS
+        {
+            telemetry.emit(&PluginDenied { step: &self.grants.step, what, detail });
+        }
+    }
+
+    /// Takes a log line, or drops and counts it when there were too many.
+    pub(super) fn say(&mut self, level: tracing::Level, message: &str) {
+        if self.lines == MAX_LINES {
+            self.dropped += 1;
+            return;
+        }
+        self.lines += 1;
+        let message = &message[..message.floor_char_boundary(MAX_LINE)];
+        match &mut self.ear {
+            Ear::Telemetry(telemetry) => {
+                let id = self.call.as_ref().map(|call| call.given.alert.id.as_str());
+                telemetry.emit(&PluginSaid { step: &self.grants.step, id, level, message });
+            }
+            Ear::Kept(said) => said.push(Said { level: level.to_string(), message: message.to_owned() }),
+        }
+    }
+}
+
+/// Sends an HTTP request. Waits at most 80 % of what is left of the call's time, so that an API that hangs ends as
+/// `unavailable` and not as the step's time-out.
+pub(super) async fn send(state: &mut State, request: Request) -> Result<Response, HttpError> {
+    let Some(call) = &state.call else {
+        return Err(HttpError::Denied("nothing can be sent while configuring".into()));
+    };
+    let now = Instant::now();
+    let deadline = now + call.deadline.saturating_duration_since(now).mul_f64(0.8);
+    let client = state.grants.client.clone().filter(|_| !state.grants.http.is_empty());
+    let answer = match client {
+        Some(client) => client.send(&state.grants.http, request, deadline).await,
+        None => Err(HttpError::Denied(format!(
+            "no HTTP interface is granted to step \"{}\"; add http = [...] to its [[step]]",
+            state.grants.step
+        ))),
+    };
+    if let Err(HttpError::Denied(why)) = &answer {
+        state.denied("http", why);
+    }
+    answer
+}
+
+/// Charges a host call that handed out so many bytes.
+///
+/// Debts are taken together: setting a store's fuel begins its interval for yielding anew, so a flood of calls would never
+/// yield by itself and does so here.
+///
+/// # Errors
+/// [`Trap::OutOfFuel`] when there is not enough left.
+pub(super) async fn settle(store: &mut StoreContextMut<'_, State>, bytes: usize) -> wasmtime::Result<()> {
+    let owed = store.data().owed.saturating_add(CALL_FUEL).saturating_add(bytes as u64);
+    if owed < SETTLE_AT {
+        store.data_mut().owed = owed;
+        return Ok(());
+    }
+    store.data_mut().owed = 0;
+    let left = store.get_fuel()?;
+    store.set_fuel(left.saturating_sub(owed))?;
+    if left < owed {
+        return Err(Trap::OutOfFuel.into());
+    }
+    tokio::task::yield_now().await;
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! What bounds a call: memory, tables and instances while it runs, its answer when it is done, and how each way to fail is
+//! told from the others. Fuel and time are wasmtime's and tokio's; [`super::instance`] sets them.
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, WasmBacktrace};
+
+use crate::alert::observables::{MAX_OBSERVABLES, Observable};
+use crate::dead_letter::Reason;
+use crate::pipeline::{Answer, Failure, Stage};
+use crate::record::{Label, Verdict};
+
+/// Instances of core modules in one component. A component from `wit-component` has four, one from a Python toolchain
+/// some thirty.
+pub(super) const CORE_INSTANCES: u32 = 64;
+
+/// Linear memories of one component.
+pub(super) const MEMORIES: u32 = 2;
+
+/// Tables of one component.
+pub(super) const TABLES: u32 = 8;
+
+/// Elements of one table; an interpreter has some ten thousand functions.
+pub(super) const TABLE_ELEMENTS: usize = 1 << 16;
+
+/// The longest text that a plugin may put into an error, in bytes: it ends in records and log lines.
+const MAX_DETAIL: usize = 4 << 10;
+
+/// The longest kind or role of an observable, in bytes.
+const MAX_WORD: usize = 64;
+
+/// The longest value of an observable, in bytes.
+const MAX_VALUE: usize = 4096;
+
+/// What counts an instance's memory and refuses what goes over its cap.
+#[derive(Debug)]
+pub(super) struct MemoryLimit {
+    cap: usize,
+    used: usize,
+    /// Whether this call was refused some: a trap that follows is the allocator giving up.
+    refused: bool,
+}
+
+impl MemoryLimit {
+    /// A cap over all memories of a component together, in bytes.
+    pub(super) fn new(cap: usize) -> Self {
+        Self { cap, used: 0, refused: false }
+    }
+
+    /// Begins another call in the same instance.
+    pub(super) fn begin(&mut self) {
+        self.refused = false;
+    }
+
+    /// Bytes of linear memory that the instance has now.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.used.saturating_add(desired.saturating_sub(current));
+        // A module's own maximum is its own affair; growing past it fails without being the operator's cap.
+        let allowed = total <= self.cap;
+        if allowed && maximum.is_none_or(|maximum| desired <= maximum) {
+            self.used = total;
+        }
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= TABLE_ELEMENTS;
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES as usize
+    }
+}
+
+/// Why a call ended without the plugin having said so.
+pub(super) fn failure(error: &wasmtime::Error, memory: &MemoryLimit) -> Failure {
+    if error.is::<PoolConcurrencyLimitError>() {
+        // Cannot be, since calls wait for room; if it were, the alert is not to blame.
+        return Failure::Unavailable { reason: "no room for another sandbox".into(), after: None };
+    }
+    let trap = error.downcast_ref::<Trap>();
+    let reason = match trap {
+        Some(Trap::OutOfFuel) => Reason::OutOfFuel,
+        Some(Trap::StackOverflow) => Reason::Trap,
+        _ if memory.refused => Reason::Memory,
+        Some(_) => Reason::Trap,
+        None if error.is::<wasmtime_wasi::I32Exit>() => Reason::Trap,
+        // What a plugin passed could not be read: not UTF-8, no such variant, more than may cross the border.
+        None => Reason::InvalidOutput,
+    };
+    let mut detail = trap.map_or_else(|| error.root_cause().to_string(), |trap| trap.to_string());
+    let place = error.downcast_ref::<WasmBacktrace>().and_then(|trace| trace.frames().first()?.func_name());
+    if let Some(place) = place {
+        detail = format!("{detail} in {place}");
+    }
+    let detail = match reason {
+        Reason::OutOfFuel => "the call used up its fuel; raise fuel in its [[step]] if that is too little".into(),
+        Reason::Memory => format!(
+            "the plugin wanted more memory than its {} KiB ({}); raise memory in its [[step]] if that is too little",
+            memory.cap >> 10,
+            cut(detail)
+        ),
+        _ => cut(detail),
+    };
+    Failure::Failed { reason, detail }
+}
+
+/// Cuts a text to what an error may hold.
+pub(super) fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_DETAIL));
+    text
+}
+
+/// What a plugin answered, before anybody looked at it.
+#[derive(Debug)]
+pub(super) struct RawAnswer {
+    /// Should be a JSON object.
+    pub fields: String,
+    /// Should be empty but in a `normalize` step.
+    pub observables: Vec<Observable>,
+    /// Label, score, reasons: should be there in a `verdict` step only.
+    pub verdict: Option<(String, u8, Vec<String>)>,
+}
+
+impl RawAnswer {
+    /// Bytes of all its texts.
+    fn size(&self) -> usize {
+        let observables = self.observables.iter().map(|o| o.kind.len() + o.role.len() + o.value.len());
+        let reasons = self.verdict.iter().flat_map(|(_, _, reasons)| reasons.iter().map(String::len));
+        self.fields.len() + observables.sum::<usize>() + reasons.sum::<usize>()
+    }
+
+    /// Checks it against the contract.
+    ///
+    /// # Errors
+    /// What is wrong with it, for [`Reason::InvalidOutput`].
+    pub(super) fn check(self, stage: Stage, limit: usize) -> Result<Answer, String> {
+        let size = self.size();
+        if size > limit {
+            return Err(format!("the answer has {size} bytes, over its {limit}; raise answer in its [[step]]"));
+        }
+        match (stage, &self.verdict, self.observables.len()) {
+            (Stage::Enrich | Stage::Verdict, _, 1..) => {
+                return Err(format!("only a normalize step may add observables; this is a step of {}", stage.as_str()));
+            }
+            (Stage::Normalize, _, count) if count > MAX_OBSERVABLES => {
+                return Err(format!("{count} observables are more than {MAX_OBSERVABLES}"));
+            }
+            (Stage::Normalize | Stage::Enrich, Some(_), _) => {
+                return Err(format!("only a verdict step may give a verdict; this is a step of {}", stage.as_str()));
+            }
+            (Stage::Verdict, None, _) => return Err("a verdict step must give a verdict".into()),
+            _ => {}
+        }
+        for observable in &self.observables {
+            let word = |word: &str| !word.is_empty() && word.len() <= MAX_WORD;
+            if !word(&observable.kind) || !word(&observable.role) {
+                return Err(format!("an observable's kind and role must have 1 to {MAX_WORD} bytes"));
+            }
+            if observable.value.is_empty() || observable.value.len() > MAX_VALUE {
+                return Err(format!("an observable's value must have 1 to {MAX_VALUE} bytes"));
+            }
+        }
+        let verdict = match self.verdict {
+            None => None,
+            Some((label, score, reasons)) => {
+                let Some(label) = Label::from_name(&label) else {
+                    let label: String = label.chars().take(MAX_WORD).collect();
+                    return Err(format!("the label \"{label}\" is none of malicious, suspicious, benign and unknown"));
+                };
+                if score > 100 {
+                    return Err(format!("the score {score} is above 100"));
+                }
+                Some(Verdict { label, score, reasons })
+            }
+        };
+        let fields = object(self.fields).map_err(|error| format!("fields are no JSON object: {error}"))?;
+        Ok(Answer { fields, observables: self.observables, verdict })
+    }
+}
+
+/// Checks that a text is a JSON object that every reader accepts, on one line.
+fn object(mut text: String) -> Result<Box<RawValue>, serde_json::Error> {
+    serde_json::from_str::<Object>(&text)?;
+    // Between values a line break is only white space, and in a text it cannot stand: so the record stays on one line.
+    if text.contains(['\n', '\r']) {
+        text = text.replace(['\n', '\r'], " ");
+    }
+    RawValue::from_string(text)
+}
+
+/// Reads JSON to check it and keeps nothing. `serde_json`'s own way to skip values accepts lone surrogates and any depth;
+/// this one reads each text and stops at 128 levels.
+struct Strict;
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self, A::Error> {
+        while values.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// The same for an object only.
+struct Object;
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self, A::Error> {
+        Strict.visit_map(entries).map(|_| self).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(fields: &str) -> RawAnswer {
+        RawAnswer { fields: fields.into(), observables: Vec::new(), verdict: None }
+    }
+
+    fn verdict(label: &str, score: u8) -> RawAnswer {
+        RawAnswer { verdict: Some((label.into(), score, vec!["why".into()])), ..answer("{}") }
+    }
+
+    fn observable(kind: &str, value: &str) -> Observable {
+        Observable { kind: kind.into(), role: "related".into(), value: value.into() }
+    }
+
+    #[test]
+    fn an_object_within_its_size_is_kept_as_it_was_written_but_on_one_line() {
+        let text = "{\"b\": [1, 2.50, \"\\u00e4\"],\n \"a\": {}}";
+        let checked = answer(text).check(Stage::Enrich, text.len()).unwrap();
+        assert_eq!(checked.fields.get(), text.replace('\n', " "));
+    }
+
+    #[test]
+    fn an_answer_over_its_size_is_refused() {
+        let text = "{\"a\":1}";
+        assert!(answer(text).check(Stage::Enrich, text.len()).is_ok());
+        assert!(answer(text).check(Stage::Enrich, text.len() - 1).unwrap_err().contains("over its 6"));
+    }
+
+    #[test]
+    fn what_is_no_strict_json_object_is_refused() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        for text in ["", "[]", "1", "null", "\"x\"", "{", "{} {}", "{\"a\":\"\\ud800\"}", "{1:2}", "{\"a\":NaN}", &deep]
+        {
+            assert!(answer(text).check(Stage::Enrich, 1 << 20).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_normalize_step_may_add_observables_and_only_good_ones() {
+        let with = |observables: Vec<Observable>| RawAnswer { observables, ..answer("{}") };
+        assert!(with(vec![observable("ip", "1.2.3.4")]).check(Stage::Normalize, 1 << 20).is_ok());
+        assert!(with(vec![observable("ip", "1.2.3.4")]).check(Stage::Enrich, 1 << 20).is_err());
+        assert!(with(vec![observable("", "1.2.3.4")]).check(Stage::Normalize, 1 << 20).is_err());
+        assert!(with(vec![observable(&"k".repeat(65), "v")]).check(Stage::Normalize, 1 << 20).is_err());
+        assert!(with(vec![observable("ip", "")]).check(Stage::Normalize, 1 << 20).is_err());
+        assert!(with(vec![observable("ip", &"v".repeat(4097))]).check(Stage::Normalize, 1 << 20).is_err());
+        let many = vec![observable("ip", "v"); MAX_OBSERVABLES];
+        assert!(with(many.clone()).check(Stage::Normalize, 1 << 20).is_ok());
+        assert!(with([many, vec![observable("ip", "v")]].concat()).check(Stage::Normalize, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn a_verdict_step_must_give_a_verdict_that_is_one() {
+        assert!(verdict("malicious", 100).check(Stage::Verdict, 1 << 20).is_ok());
+        assert!(verdict("malicious", 101).check(Stage::Verdict, 1 << 20).is_err());
+        assert!(verdict("evil", 1).check(Stage::Verdict, 1 << 20).is_err());
+        assert!(verdict("malicious", 1).check(Stage::Enrich, 1 << 20).is_err());
+        assert!(answer("{}").check(Stage::Verdict, 1 << 20).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! Turns a plugin's bytes into the steps that run it: all of them, or none.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+
+use super::compiler::{CompileError, Compiler};
+use super::engine::Sandbox;
+use super::host_calls::Grants;
+use super::http::Http;
+use super::instance::Instances;
+use super::{PluginsError, grants, snapshot, v1};
+use crate::config::{Config, StepConfig};
+use crate::digest::sha256_hex;
+use crate::pipeline::{Enricher, LoadedStep, Stage};
+use crate::telemetry::Telemetry;
+
+/// What it takes to load plugins.
+pub(super) struct Loader {
+    /// The configuration.
+    pub config: Arc<Config>,
+    sandbox: Arc<Sandbox>,
+    compiler: Compiler,
+    client: Arc<Http>,
+    telemetry: Arc<Telemetry>,
+    /// Bounds how many children compile at once.
+    compiling: Semaphore,
+}
+
+/// A loaded plugin.
+pub(super) struct Loaded {
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Its version.
+    pub version: String,
+    /// The steps that it runs.
+    pub steps: Vec<LoadedStep>,
+}
+
+impl Loader {
+    /// # Errors
+    /// [`PluginsError`].
+    pub(super) fn new(
+        config: Arc<Config>,
+        compiler: Compiler,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Self, PluginsError> {
+        let sandbox = Sandbox::new(&config).map_err(|error| PluginsError::Engine(format!("{error:#}")))?;
+        let client = Http::new(&config.http, Arc::clone(&telemetry))?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            config,
+            sandbox: Arc::new(sandbox),
+            compiler,
+            client: Arc::new(client),
+            telemetry,
+            compiling: Semaphore::new(processors.min(4)),
+        })
+    }
+
+    /// Whether a step of the configuration names the plugin.
+    pub(super) fn is_named(&self, plugin: &str) -> bool {
+        self.config.steps.iter().any(|step| step.plugin == plugin)
+    }
+
+    /// The steps that a plugin runs.
+    pub(super) fn steps_of(&self, plugin: &str) -> Vec<StepConfig> {
+        let named: Vec<_> = self.config.steps.iter().filter(|step| step.plugin == plugin).cloned().collect();
+        if named.is_empty() { vec![StepConfig::unnamed(plugin)] } else { named }
+    }
+
+    /// Loads a plugin for all its steps.
+    ///
+    /// # Errors
+    /// The first step that cannot be, and why.
+    pub(super) async fn load(&self, plugin: &str, bytes: &[u8]) -> Result<Loaded, CompileError> {
+        let sha256 = sha256_hex(bytes);
+        snapshot::check_header(bytes).map_err(CompileError::Refused)?;
+        let mut steps = Vec::new();
+        let mut version = String::new();
+        for step in self.steps_of(plugin) {
+            let name = step.name.clone();
+            let loaded = self.load_step(bytes, &sha256, step).await.map_err(|error| match error {
+                CompileError::Refused(why) if self.is_named(plugin) => {
+                    CompileError::Refused(format!("step \"{name}\": {why}"))
+                }
+                error => error,
+            })?;
+            version = loaded.version.clone();
+            steps.push(LoadedStep {
+                config: Arc::clone(&loaded.config),
+                stage: loaded.stage,
+                settings_sha256: sha256_hex(loaded.config.settings.as_bytes()),
+                enricher: Some(loaded as Arc<dyn Enricher>),
+            });
+        }
+        Ok(Loaded { sha256, version, steps })
+    }
+
+    async fn load_step(&self, bytes: &[u8], sha256: &str, step: StepConfig) -> Result<Arc<Instances>, CompileError> {
+        let refused = CompileError::Refused;
+        let code = {
+            let _turn = self.compiling.acquire().await.map_err(|error| CompileError::Failed(error.to_string()))?;
+            self.compiler.code(&self.sandbox, bytes, sha256, &step).await?
+        };
+        let compiled = code.compiled;
+        if compiled.name != step.plugin {
+            return Err(refused(format!(
+                "its description names it \"{}\"; rename its file to {}.wasm",
+                compiled.name, compiled.name
+            )));
+        }
+        let stage = compiled.stage().ok_or_else(|| refused(format!("\"{}\" is no stage", compiled.stage)))?;
+        if step.line.is_none() {
+            if stage != Stage::Enrich {
+                return Err(refused(format!(
+                    "no [[step]] names it, and only plugins of the stage enrich run without one (it is of {}); add a \
+                     [[step]] with plugin = \"{}\"",
+                    stage.as_str(),
+                    step.plugin
+                )));
+            }
+            if self.config.steps.iter().any(|other| other.name == step.name) {
+                return Err(refused(format!(
+                    "a step of another plugin is named \"{0}\"; add a [[step]] with plugin = \"{0}\" and another name",
+                    step.name
+                )));
+            }
+        }
+        grants::check_granted(&compiled.imports, &step).map_err(refused)?;
+        let prepared = snapshot::linker(&self.sandbox.engine, &compiled.imports)
+            .and_then(|linker| linker.instantiate_pre(&code.component).map_err(|error| format!("{error:#}")))
+            .and_then(|pre| v1::prepare(pre).map_err(|error| format!("{error:#}")))
+            .map_err(refused)?;
+        let grants = Grants {
+            step: step.name.clone(),
+            tables: step.tables.clone(),
+            http: step.http.clone(),
+            client: Some(Arc::clone(&self.client)),
+        };
+        let instances = Instances {
+            sandbox: Arc::clone(&self.sandbox),
+            prepared,
+            config: Arc::new(step),
+            stage,
+            version: compiled.version,
+            sha256: sha256.to_owned(),
+            configure_each: compiled.plain.is_some(),
+            grants: Arc::new(grants),
+            telemetry: Arc::clone(&self.telemetry),
+            idle: Mutex::default(),
+        };
+        instances.try_out().await.map_err(refused)?;
+        Ok(Arc::new(instances))
+    }
+}

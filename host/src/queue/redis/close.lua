@@ -1,0 +1,26 @@
+-- Gives back what this consumer has pending and ends its lease. Entries of which no host died get the counter 0, so that
+-- whoever claims them does not take them for suspects; suspects stay suspects.
+-- KEYS: stream, lease
+-- ARGV: group, consumer
+-- Gives the entries that were trimmed while they were pending.
+redis.call('DEL', KEYS[2])
+local lost, from = {}, '-'
+while true do
+  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], from, '+', 1000, ARGV[2])
+  if pending.err then return pending end
+  for _, entry in ipairs(pending) do
+    local counter = entry[4]
+    if counter == 1 then counter = 0 end
+    local kept = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry[1], 'RETRYCOUNT', counter, 'JUSTID')
+    if #kept == 0 then
+      lost[#lost + 1] = entry[1]
+      redis.call('XACK', KEYS[1], ARGV[1], entry[1])
+    end
+    from = '(' .. entry[1]
+  end
+  if #pending < 1000 then break end
+end
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+end
+return lost

@@ -1,0 +1,132 @@
+-- Stores alerts or puts them into the dead letters, and lets go of them: only of those that this consumer still owns.
+-- A script that fails half-way undoes nothing, so each alert is added first, then indexed, and only then let go of; an
+-- error ends the work, and what was done before it is told beside it.
+-- KEYS: stream, store, dead letters, accused. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
+-- the stream's hash tag, so all of them are in one slot of a Cluster.
+-- ARGV: group, consumer, prefix of the index, prefix of notes, life of the index in ms (0: for ever), retention of the
+-- store in ms (0: for ever), life of a note in ms, then for each alert its entry and
+--   'store', id, sha256, head, id in a conflict, head in a conflict, rest    or
+--   'dead', id, reason, step, attempts, first seen, letter, '' or the original bytes, for an entry that was trimmed
+-- Gives {{outcome…}, '' or the error that ended it}.
+local stream, store, dlq, accused = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, consumer, index, notes, index_life, retention, note_life =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
+
+-- Like redis.call, but raises the server's words alone.
+local function call(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then error({err = reply.err}, 0) end
+  return reply
+end
+
+-- Where an id is stored: entry in the store, sha256, entry in the queue, consumer.
+local function look_up(id)
+  local value = call('GET', index .. id)
+  if not value then return nil end
+  local at, sha, entry, by = string.match(value, '^(%S+) (%S+) (%S+) (%S+)$')
+  return {at = at, sha = sha, entry = entry, by = by}
+end
+
+local function add(entry, id, sha, head, rest)
+  local at = call('XADD', store, '*', 'id', id, 'record', head .. rest)
+  local value = at .. ' ' .. sha .. ' ' .. entry .. ' ' .. consumer
+  if index_life == '0' then
+    call('SET', index .. id, value)
+  else
+    call('SET', index .. id, value, 'PX', index_life)
+  end
+end
+
+local function put(entry, id, sha, head, other_id, other_head, rest)
+  local there = look_up(id)
+  if not there then
+    add(entry, id, sha, head, rest)
+    return 'stored'
+  elseif there.sha == sha then
+    return there.entry == entry and 'stored' or 'duplicate'
+  end
+  there = look_up(other_id)
+  if not there then
+    add(entry, other_id, sha, other_head, rest)
+    return 'conflict'
+  elseif there.sha == sha then
+    return there.entry == entry and 'conflict' or 'duplicate'
+  end
+  return 'collision'
+end
+
+local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
+  local found = call('XRANGE', stream, entry, entry)
+  local fields = found[1] and found[1][2] or (body ~= '' and {'alert', body}) or nil
+  if not fields then return 'gone' end
+  local letter_fields = {'reason', reason, 'id', id, 'step', step, 'attempts', attempts, 'first_seen', first_seen,
+    'dead', letter}
+  local alert, others = nil, {}
+  for i = 1, #fields, 2 do
+    if fields[i] == 'alert' and not alert then
+      alert = fields[i + 1]
+    elseif fields[i] ~= 'dossier:attempts' and fields[i] ~= 'dossier:first_seen' then
+      others[#others + 1] = 'field:' .. fields[i]
+      others[#others + 1] = fields[i + 1]
+    end
+  end
+  -- A command of a script takes about 8,000 arguments; an entry may have more.
+  if #others > 4000 then others = {'packed', cmsgpack.pack(others)} end
+  for _, text in ipairs(others) do letter_fields[#letter_fields + 1] = text end
+  if alert then
+    letter_fields[#letter_fields + 1] = 'alert'
+    letter_fields[#letter_fields + 1] = alert
+  end
+  call('XADD', dlq, '*', unpack(letter_fields))
+  call('SET', notes .. entry, consumer, 'PX', note_life)
+  return 'dead'
+end
+
+-- What became of an alert that this consumer does not own any more: done by an earlier try whose reply was lost, or lost.
+local function done_before(entry, kind, id, sha, other_id)
+  if #call('XPENDING', stream, group, entry, entry, 1) > 0 then return 'lost' end
+  if kind == 'dead' then return call('GET', notes .. entry) == consumer and 'dead' or 'lost' end
+  local there, as = look_up(id), 'stored'
+  if there and there.sha ~= sha then there, as = look_up(other_id), 'conflict' end
+  if not there or there.sha ~= sha then return 'lost' end
+  if there.entry ~= entry then return 'duplicate' end
+  return there.by == consumer and as or 'lost'
+end
+
+local outcomes, finished = {}, {}
+local function work()
+  local at = 8
+  while at <= #ARGV do
+    local entry, kind = ARGV[at], ARGV[at + 1]
+    local a, b, c, d, e, f, g = unpack(ARGV, at + 2, at + 8)
+    at = at + (kind == 'store' and 8 or 9)
+    local outcome
+    if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
+      outcome = done_before(entry, kind, a, b, d)
+    elseif kind == 'store' then
+      outcome = put(entry, a, b, c, d, e, f)
+    else
+      outcome = bury(entry, a, b, c, d, e, f, g)
+    end
+    if outcome == 'stored' or outcome == 'conflict' or outcome == 'duplicate' or outcome == 'dead' then
+      finished[#finished + 1] = entry
+    end
+    outcomes[#outcomes + 1] = outcome
+  end
+end
+
+local fine, trouble = pcall(work)
+local message = ''
+if not fine then message = type(trouble) == 'table' and trouble.err or tostring(trouble) end
+if #finished > 0 then
+  local acked = redis.pcall('XACK', stream, group, unpack(finished))
+  if type(acked) == 'table' then return acked end
+  local deleted = redis.pcall('XDEL', stream, unpack(finished))
+  if type(deleted) == 'table' then return deleted end
+  redis.pcall('HDEL', accused, unpack(finished))
+end
+if retention > 0 then
+  local time = redis.call('TIME')
+  redis.pcall('XTRIM', store, 'MINID', '~', string.format('%.0f', time[1] * 1000 - retention))
+end
+return {outcomes, message}

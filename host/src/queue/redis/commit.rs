@@ -1,0 +1,189 @@
+//! The commit: outcomes into the store and the dead letters, in scripts of bounded size. The rules are in commit.lua.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::desk::Receipt;
+use super::keep::millis;
+use super::link::{Call, Source};
+use super::reaction::{self, Reaction};
+use super::{Shared, reply};
+use crate::queue::{Body, Committed, Outcome, QueueError, Settled};
+use crate::record::Record;
+
+static COMMIT: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("commit.lua")));
+
+/// How many alerts one script takes, so that other clients are served in between.
+const CHUNK: usize = 200;
+
+/// How many bytes of records one script takes.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// How long it is remembered who put an entry into the dead letters: for a commit whose reply was lost.
+const NOTE_LIFE: Duration = Duration::from_secs(600);
+
+/// An alert on its way into a script.
+struct Item<'a> {
+    receipt: &'a Receipt,
+    settled: &'a Settled,
+    /// Use the whole hash in the id of a conflict: the short one is taken as well.
+    whole_hash: bool,
+    /// Send the original bytes along: the entry was trimmed.
+    with_body: bool,
+}
+
+impl Item<'_> {
+    fn conflict_id(&self, record: &Record) -> String {
+        match self.whole_hash {
+            false => record.conflict_id(),
+            true => format!("{}~{}", record.id, hex::encode(record.sha256)),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match &self.settled.outcome {
+            Outcome::Store(record) => record.rest.len(),
+            // The original is copied on the server; what is known here is only what was read of it.
+            Outcome::Dead(_) => match &self.settled.delivery.body {
+                Body::Alert(bytes) => bytes.len(),
+                Body::Refused { .. } => CHUNK_BYTES,
+            },
+        }
+    }
+
+    fn push(&self, call: &mut Call) -> Result<(), serde_json::Error> {
+        call.push(&self.receipt.entry);
+        match &self.settled.outcome {
+            Outcome::Store(record) => {
+                let other = self.conflict_id(record);
+                call.push("store");
+                call.push(&record.id);
+                call.push(hex::encode(record.sha256));
+                call.push(Record::head(&record.id));
+                call.push(&other);
+                call.push(Record::head(&other));
+                call.push(&record.rest[..]);
+            }
+            Outcome::Dead(letter) => {
+                call.push("dead");
+                call.push(letter.id.as_deref().unwrap_or(""));
+                call.push(letter.reason.as_str());
+                call.push(letter.step.as_ref().map_or("", |step| &step.step));
+                call.push(letter.attempts);
+                call.push(letter.first_seen.to_string());
+                call.push(serde_json::to_string(letter)?);
+                call.push(match &self.settled.delivery.body {
+                    Body::Alert(bytes) if self.with_body => &bytes[..],
+                    _ => &[],
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// See [`crate::queue::Queue::commit`].
+    pub(super) async fn commit(&self, settled: &[Settled]) -> Result<Vec<Committed>, QueueError> {
+        let mut todo = Vec::with_capacity(settled.len());
+        for settled in settled {
+            let receipt = receipt(&settled.delivery)?;
+            if receipt.end.get().is_none() {
+                todo.push(Item { receipt, settled, whole_hash: false, with_body: false });
+            }
+        }
+        while !todo.is_empty() {
+            let length = chunk(&todo);
+            let rest = todo.split_off(length);
+            let mut again = self.commit_chunk(todo).await?;
+            again.extend(rest);
+            todo = again;
+        }
+        let ends = settled.iter().map(|settled| {
+            let end = receipt(&settled.delivery)?.end.get().cloned();
+            end.ok_or_else(|| self.commands.nonsense("commit.lua"))
+        });
+        ends.collect()
+    }
+
+    /// Commits some; gives those that must be tried in another form.
+    async fn commit_chunk<'a>(&self, items: Vec<Item<'a>>) -> Result<Vec<Item<'a>>, QueueError> {
+        let mut call = Call::new(&COMMIT, &[&self.keys.stream, &self.keys.store, &self.keys.dead, &self.keys.accused])
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg(&self.keys.index)
+            .arg(&self.keys.notes)
+            .arg(self.index_life.map_or(0, millis))
+            .arg(self.retention.map_or(0, millis))
+            .arg(millis(NOTE_LIFE));
+        for item in &items {
+            item.push(&mut call).map_err(|error| QueueError::Broken(format!("a dead letter is no JSON: {error}")))?;
+        }
+        let answer = self.run(&self.commands, &call).await?;
+        let parse = |answer: Value| {
+            let [outcomes, error] = reply::exactly(answer)?;
+            Some((reply::texts(outcomes)?, reply::text(error)?))
+        };
+        let (outcomes, error) = parse(answer).ok_or_else(|| self.commands.nonsense("commit.lua"))?;
+        let mut again = Vec::new();
+        for (mut item, outcome) in items.into_iter().zip(outcomes) {
+            let end = match (outcome.as_str(), &item.settled.outcome) {
+                ("stored", _) => Committed::Stored,
+                ("conflict", Outcome::Store(record)) => Committed::Conflict(item.conflict_id(record)),
+                ("duplicate", _) => Committed::Duplicate,
+                ("dead", _) => Committed::Dead,
+                ("lost", _) => Committed::Lost,
+                ("collision", _) if !item.whole_hash => {
+                    item.whole_hash = true;
+                    again.push(item);
+                    continue;
+                }
+                ("gone", _) if !item.with_body && matches!(item.settled.delivery.body, Body::Alert(_)) => {
+                    item.with_body = true;
+                    again.push(item);
+                    continue;
+                }
+                ("gone", _) => {
+                    self.lost(vec![item.receipt.entry.clone()]);
+                    Committed::Lost
+                }
+                _ => return Err(self.commands.nonsense("commit.lua")),
+            };
+            // Only this sets it, and only once: an item with an end is not committed again.
+            let _ = item.receipt.end.set(end);
+        }
+        if error.is_empty() {
+            return Ok(again);
+        }
+        let (code, text) = error.split_once(' ').unwrap_or((&error, ""));
+        let reaction = reaction::to_code(code, text);
+        match reaction {
+            // Nothing is pending any more. The entries come again, from the beginning of the stream.
+            Reaction::MakeGroup => self.make_group().await?,
+            Reaction::Reconnect => self.commands.forget(),
+            _ => {}
+        }
+        Err(reaction::error(reaction, self.commands.place(), &error))
+    }
+}
+
+/// How many of these one script takes.
+fn chunk(items: &[Item<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = items.iter().take(CHUNK).take_while(|item| {
+        let before = bytes;
+        bytes += item.size();
+        before < CHUNK_BYTES
+    });
+    fits.count()
+}
+
+/// The receipt that this kind of queue gave.
+pub(super) fn receipt(delivery: &crate::queue::Delivery) -> Result<&Receipt, QueueError> {
+    delivery
+        .receipt
+        .downcast_ref()
+        .ok_or_else(|| QueueError::Broken(format!("entry {} is not from this queue", delivery.entry)))
+}

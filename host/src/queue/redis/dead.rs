@@ -1,0 +1,156 @@
+//! Looking at what is at rest: the dead letters, the store, how full everything is; and moving dead letters back.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use redis::Value;
+
+use super::keys::{age, is_entry, millis};
+use super::link::{Call, Source};
+use super::{Shared, reply};
+use crate::dead_letter::{self, DeadLetter, Reason};
+use crate::queue::{Dead, Depth, QueueError};
+
+static LIST: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("list.lua")));
+static REPLAY: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("replay.lua")));
+static DEPTH: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("depth.lua")));
+
+impl Shared {
+    /// See [`crate::queue::Queue::depth`].
+    pub(super) async fn depth(&self) -> Result<Depth, QueueError> {
+        let call = Call::new(&DEPTH, &[&self.keys.stream, &self.keys.store, &self.keys.dead]).arg(&self.group);
+        let answer = self.run(&self.commands, &call).await?;
+        let parse = |answer| {
+            let [entries, pending, stored, dead, now, first] = reply::exactly(answer)?;
+            let (entries, pending) = (reply::number(entries)?, reply::number(pending)?);
+            let (first, now) = (reply::text(first)?, reply::number(now)?);
+            Some(Depth {
+                // What was trimmed while it was pending still counts as pending.
+                waiting: entries.saturating_sub(pending),
+                in_flight: pending.min(entries),
+                stored: reply::number(stored)?,
+                dead: reply::number(dead)?,
+                oldest: (!first.is_empty()).then(|| age(&first, now)),
+            })
+        };
+        parse(answer).ok_or_else(|| self.commands.nonsense("depth.lua"))
+    }
+
+    /// See [`crate::queue::Queue::dead`].
+    pub(super) async fn dead(&self, after: Option<&str>, limit: usize) -> Result<Vec<Dead>, QueueError> {
+        let mut from = match after {
+            None => "-".to_owned(),
+            Some(after) if is_entry(after) => format!("({after}"),
+            Some(_) => return Ok(Vec::new()),
+        };
+        let mut all = Vec::new();
+        loop {
+            let call = Call::new(&LIST, &[&self.keys.dead]).arg(&from).arg(limit - all.len());
+            let answer = self.run(&self.commands, &call).await?;
+            let parse = |answer| {
+                let [letters, more] = reply::exactly(answer)?;
+                let letters = reply::list(letters)?.into_iter().map(letter).collect::<Option<Vec<_>>>()?;
+                Some((letters, reply::number(more)? == 1))
+            };
+            let (letters, more) = parse(answer).ok_or_else(|| self.commands.nonsense("list.lua"))?;
+            if let Some(last) = letters.last() {
+                from = format!("({}", last.key);
+            }
+            all.extend(letters);
+            if !more || all.len() >= limit {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// See [`crate::queue::Queue::dead_body`].
+    pub(super) async fn dead_body(&self, key: &str) -> Result<Option<Bytes>, QueueError> {
+        let Some(fields) = self.fields(&self.keys.dead, key).await? else { return Ok(None) };
+        let mut others = serde_json::Map::new();
+        for (name, value) in fields {
+            if name == "alert" {
+                return Ok(Some(value));
+            }
+            if let Some(name) = name.strip_prefix("field:") {
+                others.insert(name.to_owned(), String::from_utf8_lossy(&value).into());
+            }
+        }
+        Ok(Some(serde_json::Value::Object(others).to_string().into()))
+    }
+
+    /// See [`crate::queue::Queue::replay`].
+    pub(super) async fn replay(&self, key: &str) -> Result<bool, QueueError> {
+        if !is_entry(key) {
+            return Ok(false);
+        }
+        let call = Call::new(&REPLAY, &[&self.keys.stream, &self.keys.dead]).arg(key);
+        Ok(reply::number(self.run(&self.commands, &call).await?) == Some(1))
+    }
+
+    /// See [`crate::queue::Queue::discard`].
+    pub(super) async fn discard(&self, key: &str) -> Result<bool, QueueError> {
+        if !is_entry(key) {
+            return Ok(false);
+        }
+        let mut command = redis::cmd("XDEL");
+        command.arg(&self.keys.dead).arg(key);
+        Ok(reply::number(self.query(&self.commands, &command).await?) == Some(1))
+    }
+
+    /// See [`crate::queue::Queue::record`].
+    pub(super) async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
+        let mut command = redis::cmd("GET");
+        command.arg(format!("{}{id}", self.keys.index));
+        let Value::BulkString(place) = self.query(&self.commands, &command).await? else { return Ok(None) };
+        let place = String::from_utf8_lossy(&place);
+        let Some(entry) = place.split(' ').next().filter(|entry| is_entry(entry)) else { return Ok(None) };
+        let fields = self.fields(&self.keys.store, entry).await?.unwrap_or_default();
+        Ok(fields.into_iter().find(|(name, _)| name == "record").map(|(_, value)| value))
+    }
+
+    /// The fields of one entry of a stream; none when it is not there.
+    async fn fields(&self, stream: &str, entry: &str) -> Result<Option<Vec<(String, Bytes)>>, QueueError> {
+        if !is_entry(entry) {
+            return Ok(None);
+        }
+        let mut command = redis::cmd("XRANGE");
+        command.arg(stream).arg(entry).arg(entry);
+        let answer = self.query(&self.commands, &command).await?;
+        let parse = |answer| {
+            let Some(entry) = reply::list(answer)?.pop() else { return Some(None) };
+            let [_, fields] = reply::exactly(entry)?;
+            let mut fields = reply::list(fields)?.into_iter();
+            let mut pairs = Vec::new();
+            while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+                pairs.push((reply::text(name)?, reply::bytes(value)?));
+            }
+            Some(Some(pairs))
+        };
+        parse(answer).ok_or_else(|| self.commands.nonsense("XRANGE"))
+    }
+}
+
+/// A dead letter as list.lua tells of it. What somebody else put there has no description of ours: it gets one, so that it
+/// can be seen, replayed and dropped like every other.
+fn letter(value: Value) -> Option<Dead> {
+    let [key, letter, reason, size] = reply::exactly(value)?;
+    let (key, reason) = (reply::text(key)?, reply::text(reason)?);
+    let letter = serde_json::from_slice(&reply::bytes(letter)?).unwrap_or_else(|error| {
+        let when = Timestamp::UNIX_EPOCH + Duration::from_millis(millis(&key).min(4_000_000_000_000));
+        DeadLetter {
+            schema: dead_letter::SCHEMA,
+            id: None,
+            reason: reason.parse().unwrap_or(Reason::NoAlert),
+            detail: format!("its field \"dead\" describes no failure: {error}"),
+            step: None,
+            attempts: 0,
+            deliveries: 0,
+            first_seen: when,
+            failed_at: when,
+            host: String::new(),
+        }
+    });
+    Some(Dead { key, letter, size: reply::number(size)? })
+}

@@ -1,0 +1,31 @@
+-- Read before read.lua and fetch.lua: what the host is told of an entry, and the server's time.
+-- The body of an entry that is too large stays here; its size goes instead.
+local function describe(entry, max_size)
+  local fields, names = entry[2], {}
+  local alert, attempts, first_seen, size = nil, '', '', 0
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    size = size + #name + #value
+    if name == 'alert' and not alert then
+      alert = value
+    elseif name == 'dossier:attempts' then
+      attempts = value
+    elseif name == 'dossier:first_seen' then
+      first_seen = value
+    elseif #names < 10 then
+      names[#names + 1] = string.sub(name, 1, 40)
+    end
+  end
+  if not alert then
+    return {entry[1], 'no-alert', table.concat(names, ', '), attempts, first_seen, '0'}, size
+  end
+  if #alert > max_size then
+    return {entry[1], 'too-large', string.format('%d', #alert), attempts, first_seen, '0'}, size
+  end
+  return {entry[1], 'alert', alert, attempts, first_seen, '0'}, size
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end

@@ -1,0 +1,17 @@
+-- Renews this consumer's lease, and the idle time of what it has had in flight for long.
+-- KEYS: stream, lease
+-- ARGV: group, consumer, lease in ms, idle time in ms from which on it is renewed
+-- Gives the entries that were trimmed while they were pending. They are left as they are: an alert that the host still
+-- holds can be stored all the same.
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[4], '-', '+', 1000, ARGV[2])
+if pending.err then return pending end
+local gone = {}
+for _, entry in ipairs(pending) do
+  if #redis.call('XRANGE', KEYS[1], entry[1], entry[1]) == 0 then
+    gone[#gone + 1] = entry[1]
+  else
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry[1], 'JUSTID')
+  end
+end
+return gone

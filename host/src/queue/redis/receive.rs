@@ -1,0 +1,272 @@
+//! Taking alerts: suspects of hosts that died, entries that were dropped or never seen, new ones. Decides what comes next;
+//! the desk remembers, the scripts do it.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use redis::Value;
+
+use super::desk::{BUDGET, Waiting};
+use super::keys::age;
+use super::link::{Call, Source};
+use super::{Shared, reply};
+use crate::dead_letter::Reason;
+use crate::queue::{Body, Delivery, QueueError};
+use crate::telemetry::events::{AlertsClaimed, EntriesLost};
+
+/// How long a read waits for the first alert.
+pub(super) const BLOCK: Duration = Duration::from_secs(1);
+
+/// How many entries read.lua takes at a time, at most: what the server holds in memory twice.
+const STEP: usize = 16;
+
+static READ: LazyLock<Source> =
+    LazyLock::new(|| Source::new(concat!(include_str!("entry.lua"), include_str!("read.lua"))));
+static FETCH: LazyLock<Source> =
+    LazyLock::new(|| Source::new(concat!(include_str!("entry.lua"), include_str!("fetch.lua"))));
+static CLAIM: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("claim.lua")));
+static TRIAL: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("trial.lua")));
+
+/// An entry as the scripts tell of it.
+struct Told {
+    entry: String,
+    what: String,
+    value: Bytes,
+    attempts: u32,
+    first_seen: Option<Timestamp>,
+    crashes: u32,
+}
+
+/// What read.lua and fetch.lua answer.
+struct Page {
+    now: u64,
+    largest: usize,
+    entries: Vec<Told>,
+}
+
+fn page(value: Value) -> Option<Page> {
+    let [now, largest, entries] = reply::exactly(value)?;
+    let told = |value| {
+        let [entry, what, value, attempts, first_seen, crashes] = reply::exactly(value)?;
+        Some(Told {
+            entry: reply::text(entry)?,
+            what: reply::text(what)?,
+            value: reply::bytes(value)?,
+            // Both are empty in an alert that was never replayed; a producer may write nonsense into them.
+            attempts: reply::text(attempts)?.parse().unwrap_or(0),
+            first_seen: reply::text(first_seen)?.parse().ok(),
+            crashes: reply::text(crashes)?.parse().unwrap_or(0),
+        })
+    };
+    Some(Page {
+        now: reply::number(now)?,
+        largest: reply::number(largest)?.try_into().ok()?,
+        entries: reply::list(entries)?.into_iter().map(told).collect::<Option<_>>()?,
+    })
+}
+
+impl Shared {
+    /// See [`crate::queue::Queue::receive`].
+    pub(super) async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        if self.desk.lock().sweep_due() {
+            self.claim(max).await?;
+        }
+        if self.desk.lock().scan_due() {
+            self.scan().await?;
+        }
+        let waiting = self.desk.lock().next_waiting(max);
+        if !waiting.is_empty() {
+            let deliveries = self.fetch(waiting).await?;
+            if !deliveries.is_empty() {
+                return Ok(deliveries);
+            }
+        }
+        let deliveries = self.read(max).await?;
+        if !deliveries.is_empty() {
+            return Ok(deliveries);
+        }
+        match self.wait().await? {
+            Some(entry) => self.fetch(vec![Waiting { entry, deliveries: 1 }]).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes new entries that are there already.
+    async fn read(&self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        let count = self.desk.lock().count(max);
+        let call = Call::new(&READ, &[&self.keys.stream])
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg(count)
+            .arg(count.min(STEP))
+            .arg(BUDGET)
+            .arg(self.max_alert_size);
+        let answer = self.run(&self.reader, &call).await?;
+        let page = page(answer).ok_or_else(|| self.reader.nonsense("read.lua"))?;
+        if !page.entries.is_empty() {
+            self.desk.lock().was_read(page.largest);
+        }
+        let now = page.now;
+        Ok(page.entries.into_iter().filter_map(|told| self.delivery(told, 1, now)).collect())
+    }
+
+    /// Waits for a new entry and takes it. Its body came with it, of whatever size; it is dropped here and read again as
+    /// every other is, so that there is one way only.
+    async fn wait(&self) -> Result<Option<String>, QueueError> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(1);
+        command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1000));
+        command.arg("STREAMS").arg(&self.keys.stream).arg(">");
+        let entry = |value| {
+            let [stream] = reply::exactly(value)?;
+            let [_, entries] = reply::exactly(stream)?;
+            let [entry] = reply::exactly(entries)?;
+            let [id, _] = reply::exactly(entry)?;
+            reply::text(id)
+        };
+        match self.query(&self.reader, &command).await? {
+            Value::Nil => Ok(None),
+            value => entry(value).map(Some).ok_or_else(|| self.reader.nonsense("XREADGROUP")),
+        }
+    }
+
+    /// Reads entries that are pending here already. What is not looked at, because there was enough, waits on.
+    async fn fetch(&self, waiting: Vec<Waiting>) -> Result<Vec<Delivery>, QueueError> {
+        let mut call = Call::new(&FETCH, &[&self.keys.stream, &self.keys.accused])
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg(BUDGET)
+            .arg(self.max_alert_size);
+        waiting.iter().for_each(|waiting| call.push(&waiting.entry));
+        let answer = match self.run(&self.reader, &call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.desk.lock().put_back(waiting.into_iter());
+                return Err(error);
+            }
+        };
+        let page = page(answer).ok_or_else(|| self.reader.nonsense("fetch.lua"))?;
+        let mut waiting = waiting.into_iter();
+        let mut deliveries = Vec::with_capacity(page.entries.len());
+        let mut gone = Vec::new();
+        for (told, waiting) in page.entries.into_iter().zip(&mut waiting) {
+            match told.what.as_str() {
+                "gone" => gone.push(told.entry),
+                "done" => {}
+                _ => deliveries.extend(self.delivery(told, waiting.deliveries, page.now)),
+            }
+        }
+        self.desk.lock().put_back(waiting);
+        self.lost(gone);
+        Ok(deliveries)
+    }
+
+    /// Looks into the own pending entries for those that nobody holds.
+    async fn scan(&self) -> Result<(), QueueError> {
+        let count = self.desk.lock().held() + 1000;
+        let mut command = redis::cmd("XPENDING");
+        command.arg(&self.keys.stream).arg(&self.group).arg("-").arg("+").arg(count).arg(&self.consumer);
+        let waiting = |value| {
+            let [entry, _, _, deliveries] = reply::exactly(value)?;
+            Some(Waiting { entry: reply::text(entry)?, deliveries: reply::number(deliveries)?.try_into().ok()? })
+        };
+        let pending = match self.query(&self.reader, &command).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.desk.lock().scan_within(Duration::ZERO);
+                return Err(error);
+            }
+        };
+        let pending = reply::list(pending)
+            .and_then(|entries| entries.into_iter().map(waiting).collect::<Option<Vec<_>>>())
+            .ok_or_else(|| self.reader.nonsense("XPENDING"))?;
+        self.desk.lock().scanned(pending);
+        Ok(())
+    }
+
+    /// Takes over what hosts left whose lease is gone.
+    async fn claim(&self, max: usize) -> Result<(), QueueError> {
+        let call = Call::new(&CLAIM, &[&self.keys.stream])
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg(&self.keys.leases)
+            .arg(max);
+        let answer = self.run(&self.reader, &call).await?;
+        let claimed = |value| {
+            let [consumer, count] = reply::exactly(value)?;
+            Some((reply::text(consumer)?, usize::try_from(reply::number(count)?).ok()?))
+        };
+        let parse = |answer| {
+            let [claims, lost] = reply::exactly(answer)?;
+            let claims = reply::list(claims)?.into_iter().map(claimed).collect::<Option<Vec<_>>>()?;
+            Some((claims, reply::texts(lost)?))
+        };
+        let (claims, lost) = parse(answer).ok_or_else(|| self.reader.nonsense("claim.lua"))?;
+        if !claims.is_empty() {
+            self.desk.lock().scan_within(Duration::ZERO);
+        }
+        for (from, count) in &claims {
+            self.telemetry.emit(&AlertsClaimed { count: *count, from });
+        }
+        self.lost(lost);
+        Ok(())
+    }
+
+    /// Tells of entries that somebody trimmed or deleted while they were pending.
+    pub(super) fn lost(&self, entries: Vec<String>) {
+        if !entries.is_empty() {
+            self.telemetry.emit(&EntriesLost { entries: &entries });
+        }
+    }
+
+    /// Makes a delivery; none when the entry is handed out already, as after the group was made again.
+    fn delivery(&self, told: Told, deliveries: u32, now: u64) -> Option<Delivery> {
+        let receipt = self.desk.hand_out(&told.entry, told.crashes)?;
+        let said = || String::from_utf8_lossy(&told.value);
+        let body = match told.what.as_str() {
+            _ if told.crashes >= self.max_crashes => Body::Refused {
+                reason: Reason::HostCrash,
+                detail: format!("the host died {} times while this alert ran alone", told.crashes),
+            },
+            "alert" => Body::Alert(told.value),
+            "too-large" => Body::Refused {
+                reason: Reason::TooLarge,
+                detail: format!(
+                    "the alert has {} bytes, max_alert_size in [queue] allows {}",
+                    said(),
+                    self.max_alert_size
+                ),
+            },
+            _ => Body::Refused {
+                reason: Reason::NoAlert,
+                detail: format!(
+                    "the entry has no field \"alert\", only {}; send with XADD {} '*' alert '{{…}}'",
+                    said(),
+                    self.keys.stream
+                ),
+            },
+        };
+        Some(Delivery {
+            body,
+            deliveries,
+            attempts: told.attempts,
+            first_seen: told.first_seen,
+            waited: age(&told.entry, now),
+            suspect: deliveries > 1,
+            entry: told.entry,
+            receipt: Box::new(receipt),
+        })
+    }
+
+    /// Notes how often a suspect crashed its host while it ran alone, for the case that it does so now.
+    pub(super) async fn note(&self, entry: &str, crashes: u32) -> Result<(), QueueError> {
+        let call = Call::new(&TRIAL, &[&self.keys.stream, &self.keys.accused])
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg(entry)
+            .arg(crashes);
+        self.run(&self.commands, &call).await.map(drop)
+    }
+}

@@ -1,0 +1,26 @@
+-- Moves a dead letter back into the queue, with its attempts.
+-- KEYS: stream, dead letters
+-- ARGV: id of the dead letter
+-- Gives 1, or 0 when it is gone already.
+local found = redis.pcall('XRANGE', KEYS[2], ARGV[1], ARGV[1])
+if found.err then return found end
+if not found[1] then return 0 end
+local fields, entry = found[1][2], {}
+local function keep(name, value)
+  entry[#entry + 1] = name
+  entry[#entry + 1] = value
+end
+for i = 1, #fields, 2 do
+  local name, value = fields[i], fields[i + 1]
+  if name == 'alert' then keep('alert', value)
+  elseif string.sub(name, 1, 6) == 'field:' then keep(string.sub(name, 7), value)
+  elseif name == 'packed' then
+    return redis.error_reply('ERR dead letter ' .. ARGV[1] .. ' has more fields than a script can add; add it yourself')
+  elseif name == 'attempts' then keep('dossier:attempts', value)
+  elseif name == 'first_seen' then keep('dossier:first_seen', value) end
+end
+if #entry == 0 then return redis.error_reply('ERR dead letter ' .. ARGV[1] .. ' holds no alert') end
+local added = redis.pcall('XADD', KEYS[1], '*', unpack(entry))
+if type(added) == 'table' and added.err then return added end
+redis.call('XDEL', KEYS[2], ARGV[1])
+return 1

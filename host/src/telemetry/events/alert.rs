@@ -1,0 +1,187 @@
+//! Alerts and the steps that they go through.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{List, micros};
+use crate::dead_letter::Reason;
+use crate::record::{Label, StepTrace};
+use crate::telemetry::metrics::{AlertLabels, CallLabels, DeadLabels, StepLabel};
+use crate::telemetry::{Event, Metrics};
+
+/// How much of what an optional step said of its failure stands in the alert's line, in bytes.
+const STEP_DETAIL: usize = 256;
+
+/// An alert came to its end: the one line that every alert gets.
+#[derive(Debug)]
+pub struct AlertFinished<'a> {
+    /// The alert's id; none when it could not be decoded.
+    pub id: Option<&'a str>,
+    /// Where it was in the queue.
+    pub entry: &'a str,
+    /// `stored`, `conflict`, `duplicate`, `dead` or `lost`.
+    pub outcome: &'static str,
+    /// The verdict of a stored one.
+    pub verdict: Option<Label>,
+    /// Why a dead one is dead, and the detail.
+    pub reason: Option<(Reason, &'a str)>,
+    /// The step that failed, if a dead one died of one.
+    pub step: Option<&'a str>,
+    /// From received to committed.
+    pub duration: Duration,
+    /// How often it was delivered.
+    pub deliveries: u32,
+    /// What the steps did.
+    pub steps: &'a [StepTrace],
+}
+
+impl Event for AlertFinished<'_> {
+    fn count(&self, metrics: &Metrics) {
+        let verdict = self.verdict.map_or("none", Label::as_str);
+        metrics.alerts.get_or_create(&AlertLabels { outcome: self.outcome, verdict }).inc();
+        metrics.alert_duration.observe(self.duration.as_secs_f64());
+        match self.outcome {
+            "conflict" => _ = metrics.id_conflicts.inc(),
+            "duplicate" => _ = metrics.duplicates.inc(),
+            "dead" => {
+                let reason = self.reason.map_or("", |(reason, _)| reason.as_str());
+                let step = metrics.name(self.step.unwrap_or_default());
+                metrics.dead_letters.get_or_create(&DeadLabels { reason, step }).inc();
+            }
+            _ => {}
+        }
+    }
+
+    fn log(&self) {
+        let message = match self.outcome {
+            "stored" => "alert stored",
+            "conflict" => "alert stored beside another with its id",
+            "duplicate" => "alert was stored before",
+            "dead" => "alert dead",
+            "lost" => "alert taken over by another host",
+            _ => "alert finished",
+        };
+        let steps: Vec<_> = self.steps.iter().map(Brief::of).collect();
+        tracing::info!(
+            target: "dossier::alert",
+            message,
+            id = self.id,
+            entry = self.entry,
+            outcome = self.outcome,
+            verdict = self.verdict.map(Label::as_str),
+            reason = self.reason.map(|(reason, _)| reason.as_str()),
+            step = self.step,
+            detail = self.reason.map(|(_, detail)| detail),
+            duration_us = micros(self.duration),
+            deliveries = self.deliveries,
+            steps = ?List(&steps),
+        );
+    }
+}
+
+/// What of a step's trace stands in the alert's line.
+#[derive(Serialize)]
+struct Brief<'a> {
+    step: &'a str,
+    outcome: &'static str,
+    duration_us: u64,
+    fuel: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+impl<'a> Brief<'a> {
+    fn of(trace: &'a StepTrace) -> Self {
+        // Why an optional step failed stands in the record only; the log must tell of every failure.
+        let failed = !matches!(trace.outcome, "ok" | "not-applicable" | "absent");
+        let detail = trace.detail.as_deref().filter(|_| failed);
+        Self {
+            step: &trace.step,
+            outcome: trace.outcome,
+            duration_us: trace.duration_us,
+            fuel: trace.fuel,
+            detail: detail.map(|detail| &detail[..detail.floor_char_boundary(STEP_DETAIL)]),
+        }
+    }
+}
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}µs", self.step, self.outcome, self.duration_us)?;
+        if let Some(detail) = self.detail {
+            write!(f, " ({detail})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A step is called again later.
+#[derive(Debug)]
+pub struct StepRetried<'a> {
+    /// The step.
+    pub step: &'a str,
+    /// The alert.
+    pub id: &'a str,
+    /// What was not there.
+    pub reason: &'a str,
+    /// How long it waits.
+    pub wait: Duration,
+}
+
+impl Event for StepRetried<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.step_retries.get_or_create(&StepLabel { step: metrics.name(self.step) }).inc();
+    }
+
+    fn log(&self) {
+        tracing::warn!(
+            target: "dossier::step",
+            step = self.step,
+            id = self.id,
+            reason = self.reason,
+            wait_us = micros(self.wait),
+            "step retried"
+        );
+    }
+}
+
+/// One call of a step ended.
+#[derive(Debug)]
+pub struct StepCalled<'a> {
+    /// The step.
+    pub step: &'a str,
+    /// Its stage.
+    pub stage: &'static str,
+    /// `ok`, `not-applicable`, `unavailable`, or the reason of its failure.
+    pub outcome: &'static str,
+    /// How long it took.
+    pub duration: Duration,
+    /// The fuel that it used.
+    pub fuel: u64,
+}
+
+impl Event for StepCalled<'_> {
+    fn count(&self, metrics: &Metrics) {
+        let step = metrics.name(self.step);
+        let label = StepLabel { step: step.clone() };
+        metrics.step_calls.get_or_create(&CallLabels { step, stage: self.stage, outcome: self.outcome }).inc();
+        metrics.step_duration.get_or_create(&label).observe(self.duration.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a histogram's sum is a float anyway")]
+        metrics.step_fuel.get_or_create(&label).observe(self.fuel as f64);
+    }
+
+    /// At `debug`: how the calls ended stands in the alert's line.
+    fn log(&self) {
+        tracing::debug!(
+            target: "dossier::step",
+            step = self.step,
+            stage = self.stage,
+            outcome = self.outcome,
+            duration_us = micros(self.duration),
+            fuel = self.fuel,
+            "step called"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! The host's own life.
+
+use std::net::SocketAddr;
+
+use super::List;
+use crate::telemetry::{Event, Metrics};
+
+/// The host is ready.
+#[derive(Debug)]
+pub struct HostReady<'a> {
+    /// Where the admin address listens, if it does.
+    pub admin: Option<SocketAddr>,
+    /// The kind of queue.
+    pub queue: &'static str,
+    /// The steps.
+    pub steps: &'a [String],
+}
+
+impl Event for HostReady<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.ready.set(1);
+    }
+
+    fn log(&self) {
+        tracing::info!(
+            target: "dossier::host",
+            version = env!("CARGO_PKG_VERSION"),
+            pid = std::process::id(),
+            admin = self.admin.map(tracing::field::display),
+            queue = self.queue,
+            steps = ?List(self.steps),
+            "host ready"
+        );
+    }
+}
+
+/// The host stops reading and finishes what is in flight.
+#[derive(Debug)]
+pub struct HostStopping {
+    /// `SIGTERM`, `SIGINT`, `queue empty`.
+    pub why: &'static str,
+}
+
+impl Event for HostStopping {
+    fn count(&self, metrics: &Metrics) {
+        metrics.ready.set(0);
+    }
+
+    fn log(&self) {
+        tracing::info!(target: "dossier::host", why = self.why, "host stopping");
+    }
+}
+
+/// The host is done.
+#[derive(Debug)]
+pub struct HostStopped {
+    /// Alerts that the grace was too short for: they stay pending.
+    pub left_pending: usize,
+}
+
+impl Event for HostStopped {
+    fn count(&self, metrics: &Metrics) {
+        metrics.ready.set(0);
+        metrics.left_pending.set(i64::try_from(self.left_pending).unwrap_or(i64::MAX));
+    }
+
+    fn log(&self) {
+        if self.left_pending == 0 {
+            tracing::info!(target: "dossier::host", left_pending = 0, "host stopped");
+        } else {
+            tracing::warn!(target: "dossier::host", left_pending = self.left_pending, "host stopped");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Tables that come and are refused.
+
+use std::time::Duration;
+
+use super::micros;
+use crate::telemetry::metrics::{TableLabel, unix_seconds};
+use crate::telemetry::{Event, Metrics};
+
+/// A table was loaded, or loaded again.
+#[derive(Debug)]
+pub struct TableLoaded<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// Its rows; none where the format does not tell.
+    pub rows: Option<usize>,
+    /// Rows whose key came again later: the last one counts.
+    pub duplicates: usize,
+    /// SHA-256 of its file.
+    pub sha256: &'a str,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether it was loaded before.
+    pub reload: bool,
+}
+
+impl Event for TableLoaded<'_> {
+    fn count(&self, metrics: &Metrics) {
+        let label = TableLabel { table: metrics.name(self.table) };
+        if let Some(rows) = self.rows {
+            metrics.table_rows.get_or_create(&label).set(i64::try_from(rows).unwrap_or(i64::MAX));
+        }
+        let duplicates = i64::try_from(self.duplicates).unwrap_or(i64::MAX);
+        metrics.table_duplicates.get_or_create(&label).set(duplicates);
+        metrics.table_loaded.get_or_create(&label).set(unix_seconds());
+        metrics.table_reloads.get_or_create(&label).inc_by(u64::from(self.reload));
+    }
+
+    fn log(&self) {
+        tracing::info!(
+            target: "dossier::table",
+            table = self.table,
+            rows = self.rows,
+            duplicates = self.duplicates,
+            sha256 = self.sha256,
+            duration_us = micros(self.took),
+            reload = self.reload,
+            "table loaded"
+        );
+    }
+}
+
+/// A table's file was refused; what served before serves on. An alarm.
+#[derive(Debug)]
+pub struct TableRefused<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// Why, with the line, and what to do.
+    pub why: &'a str,
+}
+
+impl Event for TableRefused<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.table_refusals.get_or_create(&TableLabel { table: metrics.name(self.table) }).inc();
+        metrics.alarm("table-refused");
+    }
+
+    fn log(&self) {
+        tracing::error!(target: "dossier::table", alarm = true, table = self.table, why = self.why, "table refused");
+    }
+}

@@ -1,0 +1,206 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::*;
+use crate::dead_letter::Reason;
+use crate::record::{Label, StepTrace};
+use crate::telemetry::logging::tests::{captured, json_lines};
+use crate::telemetry::metrics::tests::parse;
+use crate::telemetry::{Event, Telemetry};
+
+const TOOK: Duration = Duration::from_micros(812);
+
+fn trace(step: &str, outcome: &'static str, detail: Option<&str>) -> StepTrace {
+    StepTrace {
+        step: step.to_owned(),
+        stage: "enrich",
+        plugin: step.to_owned(),
+        version: "0.1.0".to_owned(),
+        sha256: "aa".to_owned(),
+        settings_sha256: "bb".to_owned(),
+        outcome,
+        detail: detail.map(str::to_owned),
+        attempts: 1,
+        cached: false,
+        tables: BTreeMap::new(),
+        fuel: 4211,
+        memory: 131_072,
+        duration_us: 9,
+    }
+}
+
+fn finished<'a>(outcome: &'static str) -> AlertFinished<'a> {
+    AlertFinished {
+        id: Some("a-1"),
+        entry: "1-0",
+        outcome,
+        verdict: None,
+        reason: None,
+        step: None,
+        duration: TOOK,
+        deliveries: 1,
+        steps: &[],
+    }
+}
+
+/// One of each event.
+fn all(then: impl Fn(&dyn Event)) {
+    let names = ["geo".to_owned(), "1-0".to_owned()];
+    then(&AlertFinished { verdict: Some(Label::Malicious), ..finished("stored") });
+    then(&StepRetried { step: "geo", id: "a-1", reason: "429", wait: TOOK });
+    then(&StepCalled { step: "geo", stage: "enrich", outcome: "ok", duration: TOOK, fuel: 4211 });
+    then(&QueueTrouble { operation: "commit", error: "OOM" });
+    then(&QueueRecovered { after: TOOK });
+    then(&AlertsClaimed { count: 3, from: "host-1" });
+    then(&EntriesLost { entries: &names });
+    then(&EntrySkipped { entry: "link.json", why: "a symlink" });
+    then(&GroupRecreated { stream: "alerts", group: "dossier" });
+    then(&PluginLoaded { plugin: "geo", version: "0.1.0", sha256: "aa", took: TOOK, reload: true });
+    then(&PluginRefused { plugin: "geo", sha256: None, why: "no component" });
+    then(&PluginRemoved { plugin: "geo", policy: "serves on from memory", serves_on: true });
+    then(&PluginSaid { step: "geo", id: Some("a-1"), level: tracing::Level::WARN, message: "odd" });
+    then(&PluginLogCut { step: "geo", dropped: 7 });
+    then(&PluginDenied { step: "geo", what: "table", detail: "\"secrets\" is not granted" });
+    then(&HttpCalled { api: "abuseipdb", outcome: "ok", duration: TOOK });
+    then(&TableLoaded { table: "geo", rows: Some(3), duplicates: 1, sha256: "aa", took: TOOK, reload: true });
+    then(&TableRefused { table: "geo", why: "line 3: no key" });
+    then(&HostReady { admin: None, queue: "redis", steps: &names });
+    then(&HostStopping { why: "SIGTERM" });
+    then(&HostStopped { left_pending: 2 });
+}
+
+#[test]
+fn the_list_of_all_events_has_them_all() {
+    let sources = [
+        include_str!("alert.rs"),
+        include_str!("host.rs"),
+        include_str!("plugin.rs"),
+        include_str!("queue.rs"),
+        include_str!("table.rs"),
+    ];
+    let there = sources.iter().map(|source| source.matches("impl Event for").count()).sum::<usize>();
+    let listed = std::cell::Cell::new(0);
+    all(|_| listed.set(listed.get() + 1));
+    assert_eq!(listed.get(), there);
+}
+
+#[test]
+fn every_event_writes_one_line_and_changes_what_is_counted() {
+    let telemetry = Telemetry::default();
+    // What the process uses changes by itself.
+    let ours = || {
+        let mut samples = parse(&telemetry.scrape());
+        samples.retain(|series, _| series.starts_with("dossier_"));
+        samples
+    };
+    let lines = captured(|| {
+        all(|event| {
+            let before = ours();
+            telemetry.emit(event);
+            assert_ne!(ours(), before, "an event that counts nothing");
+        });
+    });
+    let lines = json_lines(&lines);
+    let listed = std::cell::Cell::new(0);
+    all(|_| listed.set(listed.get() + 1));
+    assert_eq!(lines.len(), listed.get());
+    for line in &lines {
+        for field in ["time", "level", "target", "message"] {
+            assert!(line[field].as_str().is_some_and(|text| !text.is_empty()), "{field} of {line}");
+        }
+        assert!(line["target"].as_str().is_some_and(|target| target.starts_with("dossier::")), "{line}");
+    }
+    // Every alarm has its line and its count.
+    let alarms: Vec<_> = lines.iter().filter(|line| line["alarm"] == true).collect();
+    assert_eq!(alarms.len(), ALARMS.len());
+    assert!(alarms.iter().all(|line| line["level"] == "warn" || line["level"] == "error"));
+    for alarm in ALARMS {
+        assert_eq!(ours()[&format!("dossier_alarms_total{{alarm=\"{alarm}\"}}")], 1.0, "{alarm}");
+    }
+}
+
+#[test]
+fn a_stored_alert_is_one_info_line_with_its_steps_as_an_array() {
+    let steps = [
+        trace("geo", "ok", None),
+        trace("asset", "not-applicable", Some("no address")),
+        trace("whois", "timeout", Some("over 1 s")),
+    ];
+    let lines = captured(|| {
+        Telemetry::default().emit(&AlertFinished {
+            verdict: Some(Label::Malicious),
+            steps: &steps,
+            ..finished("stored")
+        });
+    });
+    let [line] = &json_lines(&lines)[..] else { panic!("one line: {lines}") };
+    let mut line = line.clone();
+    line.as_object_mut().expect("an object").remove("time");
+    assert_eq!(
+        line,
+        serde_json::json!({
+            "level": "info", "target": "dossier::alert", "message": "alert stored", "id": "a-1", "entry": "1-0",
+            "outcome": "stored", "verdict": "malicious", "duration_us": 812, "deliveries": 1,
+            "steps": [
+                {"step": "geo", "outcome": "ok", "duration_us": 9, "fuel": 4211},
+                {"step": "asset", "outcome": "not-applicable", "duration_us": 9, "fuel": 4211},
+                {"step": "whois", "outcome": "timeout", "duration_us": 9, "fuel": 4211, "detail": "over 1 s"},
+            ],
+        })
+    );
+}
+
+#[test]
+fn a_dead_alert_says_why_and_counts_by_reason_and_step() {
+    let telemetry = Telemetry::default();
+    let lines = captured(|| {
+        telemetry.emit(&AlertFinished {
+            reason: Some((Reason::OutOfFuel, "used all of 10000000")),
+            step: Some("geo"),
+            ..finished("dead")
+        });
+        telemetry.emit(&AlertFinished { id: None, reason: Some((Reason::Malformed, "line 1")), ..finished("dead") });
+        telemetry.emit(&finished("duplicate"));
+        telemetry.emit(&AlertFinished { verdict: Some(Label::Benign), ..finished("conflict") });
+        telemetry.emit(&finished("lost"));
+    });
+    let lines = json_lines(&lines);
+    assert_eq!(lines[0]["message"], "alert dead");
+    assert_eq!(lines[0]["reason"], "out-of-fuel");
+    assert_eq!(lines[0]["step"], "geo");
+    assert_eq!(lines[0]["detail"], "used all of 10000000");
+    assert_eq!(lines[1].get("id"), None);
+    assert!(lines.iter().all(|line| line["level"] == "info"));
+    let samples = parse(&telemetry.scrape());
+    assert_eq!(samples[r#"dossier_dead_letters_total{reason="out-of-fuel",step="geo"}"#], 1.0);
+    assert_eq!(samples[r#"dossier_dead_letters_total{reason="malformed",step=""}"#], 1.0);
+    assert_eq!(samples[r#"dossier_alerts_total{outcome="dead",verdict="none"}"#], 2.0);
+    assert_eq!(samples["dossier_duplicates_total"], 1.0);
+    assert_eq!(samples["dossier_id_conflicts_total"], 1.0);
+    assert_eq!(samples["dossier_alert_duration_seconds_count"], 5.0);
+}
+
+#[test]
+fn a_plugin_that_asks_a_thousand_times_for_what_it_may_not_have_gets_one_line_and_a_count_of_a_thousand() {
+    let telemetry = Telemetry::default();
+    let lines = captured(|| {
+        for _ in 0..1000 {
+            telemetry.emit(&PluginDenied { step: "geo", what: "http", detail: "evil.example is not granted" });
+        }
+    });
+    // A slow machine may see a second or two go by.
+    assert!((1..20).contains(&lines.lines().count()), "{lines}");
+    assert_eq!(parse(&telemetry.scrape())[r#"dossier_plugin_denials_total{step="geo",what="http"}"#], 1000.0);
+}
+
+#[test]
+fn a_thousand_lost_entries_are_one_line_of_bounded_length() {
+    let entries: Vec<_> = (0..1000).map(|at| format!("{at}-0")).collect();
+    let lines = captured(|| Telemetry::default().emit(&EntriesLost { entries: &entries }));
+    let [line] = &json_lines(&lines)[..] else { panic!("one line: {lines}") };
+    assert_eq!(line["count"], 1000);
+    assert_eq!(line["entries"].as_array().map(Vec::len), Some(SHOWN));
+    assert_eq!(line["entries"][1], Value::from("1-0"));
+}

@@ -1,0 +1,3 @@
+//! The host, as a component reaches it.
+
+pub(crate) use crate::bindings::dossier::plugin::{http::send, log::log, tables::lookup};

@@ -1,0 +1,29 @@
+//! Looking things up in the tables that the operator granted to the step. The tables live in the host.
+
+use serde::de::DeserializeOwned;
+
+pub use crate::bindings::dossier::plugin::tables::TableError;
+use crate::{Failure, host};
+
+/// The row with this key; none when no row has it. An IP address finds the row with the longest matching prefix, other
+/// keys match exactly, without regard to ASCII case.
+///
+/// # Errors
+/// [`Failure::Internal`] when the table is not granted to this step, or when the row has not the form of `T`; ask for a
+/// [`serde_json::Value`] to take any row.
+pub fn lookup<T: DeserializeOwned>(table: &str, key: &str) -> Result<Option<T>, Failure> {
+    let Some(row) = raw(table, key)? else {
+        return Ok(None);
+    };
+    serde_json::from_str(&row).map(Some).map_err(|error| {
+        Failure::internal(format!("table \"{table}\": row of \"{key}\" has an unexpected form: {error}"))
+    })
+}
+
+/// As [`lookup`], as JSON text.
+///
+/// # Errors
+/// [`TableError::Denied`] when the table is not granted to this step.
+pub fn raw(table: &str, key: &str) -> Result<Option<String>, TableError> {
+    host::lookup(table, key)
+}

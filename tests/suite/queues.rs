@@ -1,0 +1,96 @@
+//! The two kinds of queue, so that one test can speak to both.
+
+use dossier_tests::host::Site;
+use dossier_tests::redis_server::RedisServer;
+use serde_json::Value;
+
+/// A kind of queue with what it needs.
+pub enum Kind {
+    /// Folders in the site.
+    Directory,
+    /// A `redis-server` of the test's own.
+    Redis(RedisServer),
+}
+
+/// Runs a test on both kinds, the directory first.
+pub fn both(test: impl Fn(&Kind)) {
+    for kind in [Kind::Directory, Kind::Redis(RedisServer::start())] {
+        println!("on the {} queue", kind.name());
+        test(&kind);
+    }
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Redis(_) => "redis",
+        }
+    }
+
+    /// The `[queue]` part of a configuration. A lease as short as it may be: tests wait for dead hosts.
+    pub fn config(&self) -> String {
+        match self {
+            Self::Directory => "[queue]\nkind = \"directory\"\n".to_owned(),
+            Self::Redis(server) => format!("[queue]\nkind = \"redis\"\nurl = \"{}\"\nlease = \"1s\"\n", server.url()),
+        }
+    }
+
+    /// Puts bytes into the queue as a producer would that is not ours: a file, or XADD.
+    pub fn put(&self, site: &Site, bytes: &[u8]) {
+        match self {
+            Self::Directory => {
+                let name = dossier::alert::id_of_bytes(bytes);
+                let half = format!("queue/pending/.{name}");
+                site.write(&half, bytes);
+                let whole = site.path(&format!("queue/pending/{name}.json"));
+                std::fs::rename(site.path(&half), whole).expect("the file in its place");
+            }
+            Self::Redis(server) => {
+                let mut connection = server.connect();
+                redis::cmd("XADD").arg("alerts").arg("*").arg("alert").arg(bytes).exec(&mut connection).expect("XADD");
+            }
+        }
+    }
+
+    /// Every stored record.
+    pub fn records(&self, site: &Site) -> Vec<Value> {
+        match self {
+            Self::Directory => site.processed().into_iter().map(|(_, record)| record).collect(),
+            Self::Redis(server) => server
+                .entries("alerts:enriched")
+                .into_iter()
+                .map(|fields| serde_json::from_slice(&fields["record"]).expect("a record is JSON"))
+                .collect(),
+        }
+    }
+
+    /// Every dead letter: its reason and the original's bytes.
+    pub fn dead(&self, site: &Site) -> Vec<(String, Vec<u8>)> {
+        let reason = |letter: &[u8]| {
+            let letter: Value = serde_json::from_slice(letter).expect("a dead letter is JSON");
+            letter["reason"].as_str().expect("a reason").to_owned()
+        };
+        match self {
+            Self::Directory => std::fs::read_dir(site.path("queue/errors"))
+                .expect("a folder of dead letters")
+                .map(|entry| entry.expect("an entry").path())
+                .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+                .map(|path| {
+                    let letter = std::fs::read(path.with_extension("reason")).expect("a reason beside it");
+                    (reason(&letter), std::fs::read(&path).expect("the original"))
+                })
+                .collect(),
+            Self::Redis(server) => server
+                .entries("alerts:dlq")
+                .into_iter()
+                .map(|mut fields| (reason(&fields["dead"]), fields.remove("alert").unwrap_or_default()))
+                .collect(),
+        }
+    }
+}
+
+/// What a step's result says about one address.
+pub fn about<'a>(result: &'a Value, address: &str) -> Option<&'a Value> {
+    result["addresses"].as_array()?.iter().find(|entry| entry["address"] == address)
+}
