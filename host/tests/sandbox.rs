@@ -1,6 +1,8 @@
 //! The sandbox and the plugins folder, with small guests written as text: each limit obeyed and violated, and what happens to
 //! files that come, change and go. The real program compiles them, as it does for a host.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -255,11 +257,20 @@ async fn each_call_has_a_fresh_instance_unless_the_step_reuses_it() {
 }
 
 #[tokio::test]
-async fn a_guest_that_cannot_be_copied_is_configured_in_each_instance() {
+async fn a_guest_is_configured_once_and_copied_or_configured_in_each_instance_where_that_cannot_be() {
     // Growing a table is what cannot be copied; the guest itself traps when it is not configured.
-    let extra = "(table 1 funcref) (func (export \"never\") (drop (table.grow 0 (ref.null func) (i32.const 1))))";
-    let (outcome, _) = call(Guest { extra, ..GUEST }, "").await;
-    assert!(outcome.is_ok(), "{outcome:?}");
+    let grows = "(table 1 funcref) (func (export \"never\") (drop (table.grow 0 (ref.null func) (i32.const 1))))";
+    for (extra, copied) in [("", true), (grows, false)] {
+        let place = Place::new("[[step]]\nplugin = \"guest\"");
+        place.put("guest.wasm", &Guest { extra, ..GUEST }.component());
+        let plugins = place.start().await;
+        let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+        assert!(enricher.enrich(given()).await.0.is_ok());
+        let compiled = fs::read_dir(place.folder.path().join("state/compiled")).unwrap();
+        let labels = compiled.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "json");
+        let label = fs::read_to_string(labels.last().unwrap()).unwrap();
+        assert_eq!(label.contains("\"plain\":null"), copied, "{label}");
+    }
 }
 
 #[tokio::test]
