@@ -1,6 +1,8 @@
 //! The sandbox and the plugins folder, with small guests written as text: each limit obeyed and violated, and what happens to
 //! files that come, change and go. The real program compiles them, as it does for a host.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +37,11 @@ struct Guest {
 
 const GUEST: Guest =
     Guest { name: "guest", version: "1.0.0", stage: Stage::Enrich, configure: "", enrich: "", extra: "" };
+
+/// A piece of WASI, and a world that has it beside ours.
+const WASI_RANDOM: &str = "package wasi:random@0.2.6; interface random { get-random-u64: func() -> u64; }";
+const WORLD_WITH_WASI: &str =
+    "package test:guest; world with-wasi { include dossier:plugin/plugin@1.0.0; import wasi:random/random@0.2.6; }";
 
 const ENRICHER: &str = "dossier:plugin/enricher@1.0.0";
 
@@ -81,7 +88,10 @@ impl Guest {
         let mut module = wat::parse_str(text).unwrap();
         let mut wit = wit_parser::Resolve::default();
         let (package, _) = wit.push_dir("../wit/v1").unwrap();
-        let world = wit.select_world(&[package], Some("plugin")).unwrap();
+        wit.push_str("random.wit", WASI_RANDOM).unwrap();
+        let with_wasi = wit.push_str("guest.wit", WORLD_WITH_WASI).unwrap();
+        let (package, world) = if imports.contains("wasi:") { (with_wasi, "with-wasi") } else { (package, "plugin") };
+        let world = wit.select_world(&[package], Some(world)).unwrap();
         wit_component::embed_component_metadata(&mut module, &wit, world, wit_component::StringEncoding::UTF8).unwrap();
         wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
     }
@@ -247,11 +257,20 @@ async fn each_call_has_a_fresh_instance_unless_the_step_reuses_it() {
 }
 
 #[tokio::test]
-async fn a_guest_that_cannot_be_copied_is_configured_in_each_instance() {
+async fn a_guest_is_configured_once_and_copied_or_configured_in_each_instance_where_that_cannot_be() {
     // Growing a table is what cannot be copied; the guest itself traps when it is not configured.
-    let extra = "(table 1 funcref) (func (export \"never\") (drop (table.grow 0 (ref.null func) (i32.const 1))))";
-    let (outcome, _) = call(Guest { extra, ..GUEST }, "").await;
-    assert!(outcome.is_ok(), "{outcome:?}");
+    let grows = "(table 1 funcref) (func (export \"never\") (drop (table.grow 0 (ref.null func) (i32.const 1))))";
+    for (extra, copied) in [("", true), (grows, false)] {
+        let place = Place::new("[[step]]\nplugin = \"guest\"");
+        place.put("guest.wasm", &Guest { extra, ..GUEST }.component());
+        let plugins = place.start().await;
+        let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+        assert!(enricher.enrich(given()).await.0.is_ok());
+        let compiled = fs::read_dir(place.folder.path().join("state/compiled")).unwrap();
+        let labels = compiled.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "json");
+        let label = fs::read_to_string(labels.last().unwrap()).unwrap();
+        assert_eq!(label.contains("\"plain\":null"), copied, "{label}");
+    }
 }
 
 #[tokio::test]
@@ -471,4 +490,19 @@ async fn compiled_code_is_kept_for_the_next_start_and_damaged_code_is_not_loaded
     let code = code.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "cwasm")).unwrap();
     fs::write(&code, &fs::read(&code).unwrap()[1..]).unwrap();
     assert!(start().await.is_none());
+}
+
+#[tokio::test]
+async fn a_component_of_a_wasi_toolchain_gets_the_same_random_numbers_every_time() {
+    let place = Place::new("");
+    let import = r#"(import "wasi:random/random@0.2.6" "get-random-u64" (func $random (result i64)))"#;
+    // Any other number than the first of the fixed row is a trap.
+    let enrich = "(if (i64.ne (call $random) (i64.const 0x0001020304050607)) (then unreachable))";
+    place.put("guest.wasm", &Guest { enrich, ..GUEST }.component_with(import));
+    let plugins = place.start().await;
+    let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+    for _ in 0..2 {
+        let (outcome, _) = enricher.enrich(given()).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
 }
