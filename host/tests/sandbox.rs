@@ -264,7 +264,7 @@ async fn a_guest_is_configured_once_and_copied_or_configured_in_each_instance_wh
         let place = Place::new("[[step]]\nplugin = \"guest\"");
         place.put("guest.wasm", &Guest { extra, ..GUEST }.component());
         let plugins = place.start().await;
-        let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+        let enricher = now(&plugins).unwrap().steps()[0].enricher.clone().unwrap();
         assert!(enricher.enrich(given()).await.0.is_ok());
         let compiled = fs::read_dir(place.folder.path().join("state/compiled")).unwrap();
         let labels = compiled.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "json");
@@ -500,7 +500,7 @@ async fn a_component_of_a_wasi_toolchain_gets_the_same_random_numbers_every_time
     let enrich = "(if (i64.ne (call $random) (i64.const 0x0001020304050607)) (then unreachable))";
     place.put("guest.wasm", &Guest { enrich, ..GUEST }.component_with(import));
     let plugins = place.start().await;
-    let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+    let enricher = now(&plugins).unwrap().steps()[0].enricher.clone().unwrap();
     for _ in 0..2 {
         let (outcome, _) = enricher.enrich(given()).await;
         assert!(outcome.is_ok(), "{outcome:?}");

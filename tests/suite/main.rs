@@ -2,5 +2,6 @@
 
 mod end_to_end;
 mod operations;
+mod plugins;
 mod queues;
 mod redis_queue;

@@ -147,10 +147,23 @@ fn a_table_that_changes_is_loaded_again_and_a_broken_one_is_not() {
 #[test]
 fn a_step_that_misbehaves_sends_its_alert_to_the_dead_letters_with_the_reason_and_no_other() {
     both(|kind| {
-        let config =
-            "[[step]]\nplugin = \"mischief\"\nfuel = 20_000_000\ntimeout = \"2s\"\nmemory = \"4MiB\"\nretries = 1\n";
+        let config = r#"
+            [tables.t]
+            file = "t.txt"
+            [http.api]
+            url = "http://127.0.0.1:9"
+            [[step]]
+            plugin = "mischief"
+            tables = ["t"]
+            http = ["api"]
+            fuel = 20_000_000
+            timeout = "2s"
+            memory = "4MiB"
+            retries = 1
+        "#;
         let site = Site::new(&format!("{}{config}", kind.config()));
         site.install("mischief");
+        site.write("t.txt", b"key\n");
         let expected = [
             ("trap", "trap"),
             ("loop", "out-of-fuel"),

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,9 @@ use dossier::dead_letter::Reason;
 use dossier::pipeline::{Answer, Cost, Enricher, Failure, Given};
 use dossier::plugin::Plugins;
 use dossier::telemetry::Telemetry;
+use dossier_tests::host::built;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// A file below the workspace's `target`.
-fn target(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name)
-}
 
 /// A step that runs the plugin.
 struct Mischief {
@@ -34,18 +30,14 @@ struct Mischief {
 async fn load(config: &str) -> Result<Mischief, String> {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("plugins")).unwrap();
-    let guest = target("guests/mischief.wasm");
-    fs::copy(&guest, folder.path().join("plugins/mischief.wasm"))
-        .unwrap_or_else(|error| panic!("{}: {error}; cargo xtask test builds it", guest.display()));
+    fs::copy(built("guests/mischief.wasm"), folder.path().join("plugins/mischief.wasm")).unwrap();
     let config = Arc::new(Config::parse(&folder.path().join("dossier.toml"), config).unwrap());
     let health = Arc::new(Health::default());
     let telemetry = Arc::new(Telemetry::default());
-    // Tests lie in target/release/deps, the program one folder above.
-    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("dossier");
-    let plugins = Plugins::start_with(program, config, telemetry, Arc::clone(&health)).await.unwrap();
+    let plugins = Plugins::start_with(built("release/dossier"), config, telemetry, Arc::clone(&health)).await.unwrap();
     let steps = plugins.subscribe().borrow().clone();
     let steps = steps.ok_or_else(|| health.problems().remove("plugins").unwrap())?;
-    let enricher = steps[0].enricher.clone().unwrap();
+    let enricher = steps.steps()[0].enricher.clone().unwrap();
     Ok(Mischief { enricher, _plugins: plugins, _folder: folder })
 }
 
