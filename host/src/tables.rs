@@ -85,7 +85,7 @@ pub struct Table {
 
 #[derive(Debug)]
 enum Content {
-    Rows { rows: Rows, index: Index, duplicates: usize },
+    Rows { rows: Rows, index: Box<Index>, duplicates: usize },
     Mmdb(Mmdb),
 }
 
@@ -105,7 +105,7 @@ impl Table {
             TableFormat::Mmdb => Content::Mmdb(Mmdb::open(source.read_whole()?, &config.file)?),
             _ => {
                 let (rows, index, duplicates) = read::rows(config, &mut source)?;
-                Content::Rows { rows, index, duplicates }
+                Content::Rows { rows, index: Box::new(index), duplicates }
             }
         };
         Ok(Self { content, sha256: source.sha256() })

@@ -1,5 +1,7 @@
 //! The two kinds of queue, so that one test can speak to both.
 
+use std::collections::BTreeMap;
+
 use dossier_tests::host::Site;
 use dossier_tests::redis_server::RedisServer;
 use serde_json::Value;
@@ -14,7 +16,7 @@ pub enum Kind {
 
 /// Runs a test on both kinds, the directory first.
 pub fn both(test: impl Fn(&Kind)) {
-    for kind in [Kind::Directory, Kind::Redis(RedisServer::start())] {
+    for kind in [Kind::Directory, Kind::Redis(RedisServer::start().expect("redis-server starts"))] {
         println!("on the {} queue", kind.name());
         test(&kind);
     }
@@ -47,7 +49,7 @@ impl Kind {
                 std::fs::rename(site.path(&half), whole).expect("the file in its place");
             }
             Self::Redis(server) => {
-                let mut connection = server.connect();
+                let mut connection = server.connection().expect("a connection");
                 redis::cmd("XADD").arg("alerts").arg("*").arg("alert").arg(bytes).exec(&mut connection).expect("XADD");
             }
         }
@@ -57,9 +59,8 @@ impl Kind {
     pub fn records(&self, site: &Site) -> Vec<Value> {
         match self {
             Self::Directory => site.processed().into_iter().map(|(_, record)| record).collect(),
-            Self::Redis(server) => server
-                .entries("alerts:enriched")
-                .into_iter()
+            Self::Redis(server) => entries(server, "alerts:enriched")
+                .iter()
                 .map(|fields| serde_json::from_slice(&fields["record"]).expect("a record is JSON"))
                 .collect(),
         }
@@ -81,13 +82,19 @@ impl Kind {
                     (reason(&letter), std::fs::read(&path).expect("the original"))
                 })
                 .collect(),
-            Self::Redis(server) => server
-                .entries("alerts:dlq")
+            Self::Redis(server) => entries(server, "alerts:dlq")
                 .into_iter()
                 .map(|mut fields| (reason(&fields["dead"]), fields.remove("alert").unwrap_or_default()))
                 .collect(),
         }
     }
+}
+
+/// Every entry of a stream: its fields.
+fn entries(server: &RedisServer, stream: &str) -> Vec<BTreeMap<String, Vec<u8>>> {
+    let entries: Vec<(String, BTreeMap<String, Vec<u8>>)> =
+        server.ask(&["XRANGE", stream, "-", "+"]).expect("the stream can be read");
+    entries.into_iter().map(|(_, fields)| fields).collect()
 }
 
 /// What a step's result says about one address.

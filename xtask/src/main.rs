@@ -23,7 +23,7 @@ use crate::setup::Project;
 Examples:
   cargo xtask demo                 See what dossier does, on the project's sample alerts
   cargo xtask test                 Run every check and every test
-  cargo xtask test redis           Run the tests with \"redis\" in their name, and none of the checks
+  cargo xtask test redis           Run the tests with \"redis\" in their name, no checks
   cargo xtask plugins              Build plugins/*.wasm after a change to one of them"
 )]
 struct Arguments {
@@ -49,7 +49,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   cargo xtask test
-  cargo xtask test a_plugin            Only the tests with this in their name, and none of the checks
+  cargo xtask test a_plugin            Only tests of this name, and no checks
   cargo xtask test redis -- --nocapture")]
     Test(test::Arguments),
     /// Build the plugins: target/plugins/*.wasm

@@ -75,7 +75,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// What is wrong with one source.
 fn source(name: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    if !after_attributes(text).starts_with("//!") {
+    // The tests of a module own what their names say.
+    if !name.ends_with("/tests.rs") && !after_attributes(text).starts_with("//!") {
         problems.push(format!("{name}:1: begins without //!; say what the module owns and what it does not"));
     }
     let lines = text.lines().count();
@@ -156,6 +157,7 @@ mod tests {
     #[test]
     fn a_module_begins_with_what_it_owns() {
         assert_eq!(source("host/src/x.rs", "use std::fmt;\n").len(), 1);
+        assert_eq!(source("host/src/x/tests.rs", "use super::*;\n").len(), 0);
         assert_eq!(source("host/src/x.rs", "#![cfg_attr(test, allow(x, reason = \"[]\"))]\n//! A module.\n").len(), 0);
     }
 

@@ -272,3 +272,45 @@ pub(super) async fn settle(store: &mut StoreContextMut<'_, State>, bytes: usize)
     tokio::task::yield_now().await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StepConfig;
+
+    fn state() -> State {
+        let step = StepConfig::unnamed("geo");
+        let grants = Grants { step: step.name, tables: step.tables, http: step.http, client: None };
+        State::new(Arc::new(grants), 1 << 20, Ear::Kept(Vec::new()))
+    }
+
+    #[test]
+    fn lines_within_the_bound_are_kept_and_those_over_it_are_dropped_and_counted() {
+        let mut state = state();
+        (0..MAX_LINES).for_each(|_| state.say(tracing::Level::INFO, "line"));
+        assert_eq!(state.dropped, 0);
+        state.say(tracing::Level::INFO, "one too many");
+        assert_eq!((state.take_said().len(), state.dropped), (MAX_LINES as usize, 1));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let mut state = state();
+        state.say(tracing::Level::WARN, &"x".repeat(MAX_LINE));
+        state.say(tracing::Level::WARN, &format!("x{}", "ä".repeat(MAX_LINE)));
+        let said = state.take_said();
+        assert_eq!(said[0].message.len(), MAX_LINE);
+        assert_eq!(said[1].message.len(), MAX_LINE - 1);
+    }
+
+    #[tokio::test]
+    async fn while_it_configures_a_plugin_can_only_log() {
+        let mut state = state();
+        assert!(state.lookup("geo", "1.2.3.4").is_err());
+        assert!(state.id().is_err() && state.json().is_err() && state.get("/a").is_err());
+        let request = Request { method: "GET".into(), url: "http://x/".into(), headers: Vec::new(), body: None };
+        assert!(matches!(send(&mut state, request).await, Err(HttpError::Denied(_))));
+        state.say(tracing::Level::INFO, "hello");
+        assert_eq!(state.take_said(), [Said { level: "INFO".into(), message: "hello".into() }]);
+    }
+}

@@ -17,7 +17,7 @@ use crate::config::{Limits, StepConfig};
 use crate::pipeline::{Failure, Stage};
 
 /// Fuel for the start and for `configure`: an interpreter that starts up needs a lot. A loop ends by it within seconds.
-const FUEL: u64 = 10_000_000_000;
+const FUEL: u64 = 3_000_000_000;
 
 /// The longest texts of a description, in bytes.
 const MAX_NAME: usize = 128;
@@ -122,7 +122,7 @@ async fn compile_with(
     let pre = v1::prepare(pre).map_err(|error| invalid(&error))?;
     let plugin = match pre.instantiate_async(&mut store).await {
         Ok(plugin) => plugin,
-        Err(error) => return Err(failed("start", &error, &store)),
+        Err(error) => return Err(failed("its start", &error, &store)),
     };
     let plugin = plugin.dossier_plugin_enricher();
     if plain.is_some() {
@@ -186,7 +186,7 @@ async fn copy_configured(
             _ => Err("configure does not answer as the contract says; build the plugin against wit/v1".into()),
         },
         // It ran and failed: to run it again would not help.
-        Ok(Err(error)) if error.is::<Trap>() => Err(failed("configure", &error, &store)),
+        Ok(Err(error)) if error.is::<Trap>() => Err(failed("its start or configure", &error, &store)),
         Ok(Err(error)) => {
             said.clear();
             Ok(Err(error.root_cause().to_string()))

@@ -270,9 +270,8 @@ fn send(folders: &Folders, alerts: &[Bytes]) -> io::Result<()> {
         for bytes in group {
             written.push((bytes, Unfinished::write(&folders.pending, &[bytes])?));
         }
-        for (_, file) in &written {
-            file.sync()?;
-        }
+        let synced = files::sync_all(&written.iter().map(|(_, file)| file).collect::<Vec<_>>());
+        synced.into_iter().collect::<io::Result<()>>()?;
         for (bytes, mut file) in written {
             let stem = alert::file_stem(&said_id(bytes).unwrap_or_else(|| alert::id_of_bytes(bytes)));
             // Random ends after a few, so that a thousand alerts of one id do not try each other's names.

@@ -13,7 +13,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::process::Process;
@@ -58,6 +57,7 @@ labels! {
     AlarmLabel { alarm: &'static str }
     PluginLabel { plugin: Arc<str> }
     PluginInfo { plugin: Arc<str>, version: Arc<str>, sha256: Arc<str> }
+    BuildInfo { version: &'static str }
     TableLabel { table: Arc<str> }
     ApiLabel { api: Arc<str> }
     RequestLabels { api: Arc<str>, outcome: &'static str }
@@ -89,7 +89,10 @@ macro_rules! metrics {
                 register(ours, "plugin_info", "Plugins that serve; always 1", &plugin_info);
                 let depth = Arc::default();
                 ours.register_collector(Box::new(DepthCollector(Arc::clone(&depth))));
-                ours.register("build", "The host's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+                // A gauge and not an `Info`: older readers of the format know only the one.
+                let build = Family::<BuildInfo, Gauge>::default();
+                build.get_or_create(&BuildInfo { version: env!("CARGO_PKG_VERSION") }).set(1);
+                register(ours, "build_info", "The host's version; always 1", &build);
                 let this = Self {
                     registry, names: Names::default(), depth, plugins: Mutex::default(), plugin_info, $($field,)*
                 };

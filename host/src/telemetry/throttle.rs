@@ -14,7 +14,10 @@ pub(super) struct Throttle(Mutex<HashMap<&'static str, HashMap<String, Instant>>
 impl Throttle {
     /// Whether a line of this kind about this step may be written now.
     pub(super) fn admits(&self, kind: &'static str, whose: &str) -> bool {
-        let now = Instant::now();
+        self.admits_at(Instant::now(), kind, whose)
+    }
+
+    fn admits_at(&self, now: Instant, kind: &'static str, whose: &str) -> bool {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = kinds.entry(kind).or_default();
         match last.get_mut(whose) {
@@ -38,9 +41,11 @@ mod tests {
     #[test]
     fn a_second_line_of_one_step_within_a_second_is_left_out_and_those_of_others_are_not() {
         let throttle = Throttle::default();
-        assert!(throttle.admits("denied", "geo"));
-        assert!(!throttle.admits("denied", "geo"));
-        assert!(throttle.admits("denied", "asset"));
-        assert!(throttle.admits("log-cut", "geo"));
+        let now = Instant::now();
+        assert!(throttle.admits_at(now, "denied", "geo"));
+        assert!(!throttle.admits_at(now + PERIOD / 2, "denied", "geo"));
+        assert!(throttle.admits_at(now, "denied", "asset"));
+        assert!(throttle.admits_at(now, "log-cut", "geo"));
+        assert!(throttle.admits_at(now + PERIOD, "denied", "geo"));
     }
 }

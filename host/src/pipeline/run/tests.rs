@@ -149,7 +149,7 @@ async fn an_optional_step_that_fails_is_recorded_and_sends_nothing_away() {
     assert_eq!(outcomes, [("memory", Some("because")), ("absent", None), ("not-applicable", Some("no address"))]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_unavailable_step_is_called_again_and_its_neighbours_are_not() {
     let calls = Arc::new(AtomicU32::new(0));
     let counted = calls.clone();
@@ -165,7 +165,7 @@ async fn an_unavailable_step_is_called_again_and_its_neighbours_are_not() {
     assert_eq!((waits, finished.steps[0].attempts, calls.load(Ordering::Relaxed)), (2, 3, 1));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_step_that_stays_unavailable_makes_the_alert_dead_after_its_retries() {
     let (finished, waits) = run(vec![step("down", Stage::Enrich, |_, _| unavailable())]).await;
     let (reason, detail, step) = finished.failure.expect("the alert is dead");

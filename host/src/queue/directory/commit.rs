@@ -130,9 +130,9 @@ fn store(folders: &Folders, jobs: &[Job], phases: &mut [MutexGuard<'_, Phase>], 
             }
         }
     }
-    written.retain(|(.., file)| trouble.note("write a record in", &folders.processed, file.sync()).is_some());
-    for (index, record, input, file) in written {
-        let result = place_record(folders, record, file);
+    let synced = files::sync_all(&written.iter().map(|(.., file)| file).collect::<Vec<_>>());
+    for ((index, record, input, file), synced) in written.into_iter().zip(synced) {
+        let result = synced.and_then(|()| place_record(folders, record, file));
         if let Some(committed) = trouble.note("store a record in", &folders.processed, result) {
             placed(&mut phases[index], committed, input, jobs[index].taken.was_dead.clone());
         }
@@ -200,34 +200,35 @@ fn is_link(error: &io::Error) -> bool {
 
 /// Puts the dead letters where they belong.
 fn bury(folders: &Folders, jobs: &[Job], phases: &mut [MutexGuard<'_, Phase>], trouble: &mut Trouble) {
-    let dead = |job: &Job| matches!(job.outcome, Outcome::Dead(_));
-    if !jobs.iter().any(dead) {
-        return;
-    }
-    let Some(_lock) = trouble.note("lock", &folders.errors, folders.lock_errors()) else { return };
+    let mut drafts = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         let Outcome::Dead(letter) = &job.outcome else { continue };
         let phase = &mut phases[index];
-        let Some(input) = trouble.note("look at", &folders.pending, input(folders, &job.taken, phase)) else {
-            continue;
-        };
-        match (&input, &job.bytes) {
-            (Input::Lost, _) => continue,
+        let input = input(folders, &job.taken, phase);
+        let Some(input) = trouble.note("look at", &folders.pending, input) else { continue };
+        if input == Input::Changed && job.bytes.is_none() {
             // It was never read, and what lies there now is another alert.
-            (Input::Changed, None) => {
-                if let Phase::Held(lock) = std::mem::replace(&mut **phase, Phase::Over(Committed::Lost)) {
-                    lock.release();
-                }
-                continue;
+            if let Phase::Held(lock) = std::mem::replace(&mut **phase, Phase::Over(Committed::Lost)) {
+                lock.release();
             }
-            _ => {}
+        } else if input != Input::Lost {
+            let draft = folders.draft_letter(letter);
+            if let Some(draft) = trouble.note("put a dead letter into", &folders.errors, draft) {
+                drafts.push((index, letter, input == Input::Same, draft));
+            }
         }
-        let moved = input == Input::Same;
-        let result = place_letter(folders, job, letter, moved);
+    }
+    if drafts.is_empty() {
+        return;
+    }
+    let synced = files::sync_all(&drafts.iter().map(|(.., draft)| draft).collect::<Vec<_>>());
+    let Some(_lock) = trouble.note("lock", &folders.errors, folders.lock_errors()) else { return };
+    for ((index, letter, same, draft), synced) in drafts.into_iter().zip(synced) {
+        let job = &jobs[index];
+        let result = synced.and_then(|()| place_letter(folders, job, letter, same, draft));
         if let Some((key, moved)) = trouble.note("put a dead letter into", &folders.errors, result) {
             let reason = job.taken.was_dead.clone().filter(|earlier| *earlier != key);
-            let still_there = input == Input::Same && !moved;
-            placed(phase, Committed::Dead, still_there, reason);
+            placed(&mut phases[index], Committed::Dead, same && !moved, reason);
         }
     }
 }
@@ -248,7 +249,13 @@ fn dead_key(taken: &Taken, letter: &DeadLetter) -> String {
 }
 
 /// Puts one dead letter where it belongs: gives its key, and whether its file in `pending` was moved there.
-fn place_letter(folders: &Folders, job: &Job, letter: &DeadLetter, same: bool) -> io::Result<(String, bool)> {
+fn place_letter(
+    folders: &Folders,
+    job: &Job,
+    letter: &DeadLetter,
+    same: bool,
+    draft: Unfinished,
+) -> io::Result<(String, bool)> {
     let pending = folders.pending.join(&job.taken.name);
     let source = || -> io::Result<Box<dyn Read>> {
         match &job.bytes {
@@ -281,7 +288,7 @@ fn place_letter(folders: &Folders, job: &Job, letter: &DeadLetter, same: bool) -
             continue;
         }
         // The reason first: bytes without a reason are never to be seen.
-        folders.write_letter(&key, letter)?;
+        draft.replace(&folders.dead_reason(&key))?;
         let moved = match (&job.bytes, same) {
             (_, true) => files::rename_new(&pending, &json)?,
             (Some(bytes), false) => {

@@ -69,12 +69,19 @@ impl Folders {
         Ok(letter)
     }
 
-    /// Puts down why an alert is dead. The file's time is the time of the failure, so that `ls -t` sorts by it, and so do we.
-    pub(super) fn write_letter(&self, key: &str, letter: &DeadLetter) -> io::Result<()> {
+    /// Writes why an alert is dead, without a name as yet. The file's time is the time of the failure, so that `ls -t` sorts
+    /// by it, and so do we.
+    pub(super) fn draft_letter(&self, letter: &DeadLetter) -> io::Result<Unfinished> {
         let mut json = serde_json::to_vec_pretty(letter)?;
         json.push(b'\n');
         let file = Unfinished::write(&self.errors, &[&json])?;
         file.set_modified(SystemTime::from(letter.failed_at))?;
+        Ok(file)
+    }
+
+    /// Puts down why an alert is dead, on the disk.
+    pub(super) fn write_letter(&self, key: &str, letter: &DeadLetter) -> io::Result<()> {
+        let file = self.draft_letter(letter)?;
         file.sync()?;
         file.replace(&self.dead_reason(key))
     }

@@ -6,6 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Advice, CWD, OFlags, RenameFlags};
@@ -17,6 +20,9 @@ const UNFINISHED: &str = ".dossier-";
 
 /// How old an unfinished file is before it is taken for a dead host's.
 const STALE: Duration = Duration::from_secs(60);
+
+/// How many files are waited for at the same time.
+const SYNC_THREADS: usize = 16;
 
 /// A file that is written, but has no name yet that anybody looks at.
 #[derive(Debug)]
@@ -35,8 +41,8 @@ impl Unfinished {
         for part in bytes {
             unfinished.file.write_all(part)?;
         }
-        // Asks for write-back now: when a batch is synced one by one afterwards, the first fsync carries most of the
-        // others (10,000 files a second in place of 2,500 on ext4). It is a hint, so it cannot fail in a way that matters.
+        // Asks for write-back now, so that the disk is at work before a batch is waited for (10,000 files a second in place
+        // of 2,500 on an idle ext4). It is a hint, so it cannot fail in a way that matters.
         let _ = rustix::fs::fadvise(&unfinished.file, 0, None, Advice::DontNeed);
         Ok(unfinished)
     }
@@ -68,6 +74,32 @@ impl Unfinished {
         }
         Ok(())
     }
+}
+
+/// Waits until all of them are on the disk. Each waits in a thread of its own, up to a number, because the disk then does one
+/// flush for many: 10 to 30 times as fast as one by one on a busy ext4 (measured), and no slower on an idle one.
+pub(super) fn sync_all(files: &[&Unfinished]) -> Vec<io::Result<()>> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<_> = files.iter().map(|_| OnceLock::new()).collect();
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(file), Some(result)) = (files.get(index), results.get(index)) else { return };
+            // Nobody else has this index.
+            let _ = result.set(file.sync());
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..files.len().min(SYNC_THREADS) {
+            // Without more threads it only takes longer.
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    let unknown = || Err(io::Error::other("a file was not synced"));
+    results.into_iter().map(|result| result.into_inner().unwrap_or_else(unknown)).collect()
 }
 
 impl Drop for Unfinished {

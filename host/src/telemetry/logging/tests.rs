@@ -132,12 +132,19 @@ fn a_level_that_is_none_is_refused_with_the_key_and_filters_are_understood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blocked_log_makes_the_reading_wait_and_loses_nothing() {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    // The pipe is full from the start, so that nothing depends on how quick the writer is.
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("set");
+    let mut filled = 0;
+    while let Ok(written) = writer.write(&[b'x'; 4096]) {
+        filled += written;
+    }
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).expect("set");
     let guard = LogGuard::start(writer, 64 << 10).expect("a thread");
     let telemetry = Telemetry::new(guard.sink());
     let line = |at: usize| format!("{at:099}\n");
 
-    // Nobody reads: the pipe fills, then half of the buffer.
+    // Nobody reads: half of the buffer fills.
     let mut sent = 0;
     while futures_util::poll!(std::pin::pin!(telemetry.log_ready())).is_ready() {
         guard.sink().push(line(sent).as_bytes());
@@ -163,7 +170,10 @@ async fn a_blocked_log_makes_the_reading_wait_and_loses_nothing() {
 
     // Somebody reads: everything comes, in order.
     let total = sent + 3000;
-    let read = std::thread::spawn(move || BufReader::new(reader).lines().map(Result::unwrap).collect::<Vec<_>>());
+    let read = std::thread::spawn(move || {
+        reader.read_exact(&mut vec![0; filled]).expect("what filled the pipe");
+        BufReader::new(reader).lines().map(Result::unwrap).collect::<Vec<_>>()
+    });
     timeout(LONG, blocked).await.expect("goes on").expect("ends");
     timeout(LONG, telemetry.log_ready()).await.expect("goes on").expect("works");
     guard.close().expect("written");

@@ -35,7 +35,6 @@ pub(in crate::telemetry) fn parse(text: &str) -> BTreeMap<String, f64> {
                 "counter" => suffix == "_total",
                 "gauge" => suffix.is_empty(),
                 "histogram" => matches!(suffix, "_bucket" | "_sum" | "_count"),
-                "info" => suffix == "_info",
                 _ => false,
             };
             assert!(fits, "{line}: {kind}");
