@@ -172,7 +172,7 @@ mod tests {
         let alerts: Vec<_> = batches.iter().flat_map(|batch| &batch.alerts).collect();
         assert_eq!(alerts, [&b"{}"[..], b"{ }\r{", b" ", b"{}"]);
         assert_eq!(batches.iter().map(|batch| batch.empty).sum::<u64>(), 2);
-        assert_eq!(batches.iter().map(|batch| batch.read).sum::<u64>(), 20);
+        assert_eq!(batches.iter().map(|batch| batch.read).sum::<u64>(), 17);
         assert_eq!(batches.last().unwrap().last.to_string(), "line 6 of f");
     }
 
