@@ -20,7 +20,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, QueueKind};
 use crate::queue::{self, Queue};
 use crate::telemetry::Telemetry;
 
@@ -89,7 +89,7 @@ enum Work {
     #[command(after_help = "\
 Examples:
   dossier run
-  dossier run --until-empty            Do what is there, then end: for cron and for tests
+  dossier run --until-empty            Do what is there, then end
   dossier run --config /etc/dossier/dossier.toml")]
     Run {
         /// End with 0 once nothing is waiting or in flight
@@ -98,6 +98,10 @@ Examples:
     },
 
     /// Put alerts into the queue, one a line
+    ///
+    /// Every line is one alert, whatever it holds. Its bytes arrive as they are, without the line's end (LF or CRLF); empty lines
+    /// are skipped and counted. Lines are sent as they come, so a pipe that never ends works. A line longer than 64 MiB is an
+    /// error.
     Send(send::Arguments),
 
     /// Check the configuration and everything that it names
@@ -120,8 +124,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   dossier dlq list                           What failed, and why
-  dossier dlq show 1763715600000-0           All that is known of one, and its original
-  dossier dlq replay --reason unavailable    The threat API is back: try those again
+  dossier dlq show 1763715600000-0           All that is known of one
+  dossier dlq replay --reason unavailable    The API is back: try those
   dossier dlq drop 1763715600000-0           Delete one for good")]
     Dlq {
         #[command(subcommand)]
@@ -182,7 +186,14 @@ where
     F: AsyncFnOnce(&dyn Queue) -> anyhow::Result<ExitCode>,
 {
     let opened = queue::open(&config.queue, Arc::new(Telemetry::default())).await;
-    let queue = opened.with_context(|| format!("cannot open the {}", place(&config.queue.kind)))?;
+    let queue = opened.map_err(|error| {
+        let next = match config.queue.kind {
+            QueueKind::Directory { .. } => "check path and its permissions",
+            QueueKind::Redis(_) => "check that the server runs and that url is right",
+        };
+        let (place, file) = (place(&config.queue.kind), config.file.display());
+        anyhow::anyhow!("cannot open the {place}: {error}; {next}: [queue] in {file}")
+    })?;
     let done = work(queue.as_ref()).await;
     // Nothing was received, so there is nothing to give back: at worst a lease runs out by itself.
     let _ = queue.close().await;

@@ -348,7 +348,7 @@ impl Config {
             Err(error) => return (None, vec![place.toml_error(&error)]),
         };
         let mut unknown = Vec::new();
-        let raw = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()));
+        let raw = serde_ignored::deserialize(deserializer, |path| unknown.push(dotted(&path)));
         for key in unknown {
             let message = format!("unknown key \"{key}\"; see the commented dossier.toml for those that there are");
             findings.push(Finding { line: place.line_of_key(&key), ..place.finding(None, message) });
@@ -370,6 +370,13 @@ impl Config {
     }
 }
 
+/// A path as people write it (`step.1.fuel`), without what [`Spanned`] puts into it.
+fn dotted(path: &serde_ignored::Path<'_>) -> String {
+    let path = path.to_string();
+    let segments: Vec<_> = path.split('.').filter(|segment| *segment != "?" && !segment.starts_with('$')).collect();
+    segments.join(".")
+}
+
 /// The file while it is read: turns offsets into lines.
 struct Place<'a> {
     file: &'a Path,
@@ -389,11 +396,11 @@ impl Place<'_> {
         self.finding(error.span().map(|span| span.start), error.message().replace('\n', ", "))
     }
 
-    /// The line of a dotted key as `serde_ignored` writes it (`step.0.plugni`).
+    /// The line of a dotted key (`step.0.plugni`).
     fn line_of_key(&self, path: &str) -> Option<usize> {
         let root = toml::de::DeTable::parse(self.text).ok()?;
         let mut table = root.get_ref();
-        let mut segments = path.split('.').filter(|segment| *segment != "?").peekable();
+        let mut segments = path.split('.').peekable();
         while let Some(segment) = segments.next() {
             let (key, value) = table.get_key_value(segment)?;
             if segments.peek().is_none() {
@@ -503,7 +510,7 @@ enum OneOrMany {
 struct RawHttp {
     url: Spanned<Text>,
     #[serde(default)]
-    headers: BTreeMap<Spanned<String>, Text>,
+    headers: BTreeMap<String, Text>,
     #[serde(default)]
     private: bool,
     max_response: Option<ByteCount>,
@@ -761,19 +768,20 @@ fn http_config(
     }
     for (header, value) in &http.headers {
         // The value may be a secret: it is not shown.
-        let wrong = if reqwest::header::HeaderName::try_from(header.get_ref()).is_err() {
+        let wrong = if reqwest::header::HeaderName::try_from(header).is_err() {
             "is no header's name; it may hold letters, digits and '-'"
         } else if reqwest::header::HeaderValue::try_from(&value.0).is_err() {
             "has a value with a line break or another control character; take that out"
         } else {
             continue;
         };
-        let message = format!("http \"{name}\": \"{}\" {wrong}", header.get_ref());
-        findings.push(place.finding(Some(header.span().start), message));
+        let message = format!("http \"{name}\": \"{header}\" {wrong}");
+        let line = place.line_of_key(&format!("http.{name}.headers.{header}"));
+        findings.push(Finding { line: line.or(Some(place.line(offset))), ..place.finding(None, message) });
     }
     Some(HttpConfig {
         url,
-        headers: http.headers.into_iter().map(|(name, value)| (name.into_inner(), value.0)).collect(),
+        headers: http.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
         private: http.private,
         max_response: http.max_response.map_or(1 << 20, |size| size.0),
         concurrency: http.concurrency.unwrap_or(8).max(1),

@@ -27,26 +27,28 @@ pub enum Command {
 Examples:
   dossier dlq list
   dossier dlq list --reason timeout --step geo
-  dossier dlq list --json | jq -r .reason | sort | uniq -c     How many for each reason")]
+  dossier dlq list --json | jq -r .reason | sort | uniq -c")]
     List(list::Arguments),
 
     /// Show all that is known of a dead letter, and its original
     #[command(after_help = "\
 Examples:
   dossier dlq show 1763715600000-0
-  dossier dlq show --raw 1763715600000-0 > alert.json          The exact bytes
-  dossier dlq show --json RULE-002-17                          For scripts")]
+  dossier dlq show RULE-002-17               All of that alert's dead letters
+  dossier dlq show --raw 1763715600000-0 > alert.json")]
     Show(show::Arguments),
 
     /// Put dead letters back into the queue
     ///
     /// Each goes back in one atomic step and keeps its number of attempts. Only what is dead when this begins is replayed: what
     /// fails again meanwhile stays. Take IDs, a filter, or --all.
+    #[command(override_usage = "dossier dlq replay [OPTIONS] <ID>...\n       \
+        dossier dlq replay [OPTIONS] <--all|--reason <REASON>|--step <STEP>>")]
     #[command(after_help = "\
 Examples:
   dossier dlq replay 1763715600000-0
-  dossier dlq replay --reason unavailable --dry-run            What would it take?
-  dossier dlq replay --reason unavailable
+  dossier dlq replay --step geo --dry-run    What would it take?
+  dossier dlq replay --reason unavailable    The API is back: try those
   dossier dlq replay --all")]
     Replay(change::Replay),
 
@@ -54,7 +56,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   dossier dlq drop 1763715600000-0
-  dossier dlq drop --yes RULE-002-17                           Do not ask: for scripts")]
+  dossier dlq drop --yes RULE-002-17         Do not ask: for scripts")]
     Drop(change::Drop),
 }
 

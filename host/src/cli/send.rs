@@ -24,19 +24,15 @@ use self::lines::{Batch, Source};
 /// How long an interrupt waits for the batch that is on its way.
 const LAST_BATCH: Duration = Duration::from_secs(2);
 
-/// Put alerts into the queue, one a line
-///
-/// Every line is one alert, whatever it holds, and its bytes arrive as they are, without the line's end (LF or CRLF). Empty lines are
-/// skipped and counted. Lines are sent as they come, so that a pipe that never ends works. A line longer than 64 MiB ends it with an
-/// error.
+/// What to send.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   dossier send alerts.ndjson
   dossier send monday.ndjson tuesday.ndjson
-  zcat eve.json.gz | dossier send              The standard input, as with -
-  tail -F /var/log/suricata/eve.json | grep --line-buffered '\"event_type\":\"alert\"' | dossier send -
-  jq -c '.[]' array.json | dossier send        A JSON array: one line for each element")]
+  zcat eve.json.gz | dossier send        The standard input, as with -
+  tail -F alerts.ndjson | dossier send   What arrives, as it arrives
+  jq -c '.[]' all.json | dossier send    A JSON array: a line for each element")]
 pub struct Arguments {
     /// Files of alerts, one a line; - is the standard input
     #[arg(value_name = "FILE", default_value = "-")]

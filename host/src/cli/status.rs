@@ -8,7 +8,7 @@ use crate::queue::{Depth, Queue};
 
 use super::output::{Out, duration, place, without_secrets};
 
-/// Show how much waits, how much is done and how much failed
+/// How to show it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -61,7 +61,7 @@ fn json(kind: &QueueKind, depth: &Depth) -> serde_json::Value {
         "in_flight": depth.in_flight,
         "stored": depth.stored,
         "dead": depth.dead,
-        "oldest_seconds": depth.oldest.map(|oldest| oldest.as_secs_f64()),
+        "oldest_seconds": depth.oldest.map(|oldest| oldest.as_millis() as f64 / 1_000.0),
     })
 }
 

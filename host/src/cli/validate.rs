@@ -32,6 +32,8 @@ pub async fn validate<W: Write>(file: &Path, out: &mut Out<W>) -> anyhow::Result
     findings.extend(wrong);
     findings.extend(queue::findings(&config, queue::check(&config.queue).await));
     if !findings.is_empty() {
+        // In the order of the file; then what has no line, then what is wrong elsewhere.
+        findings.sort_by_key(|finding| (finding.file != config.file, finding.line.unwrap_or(usize::MAX)));
         return write_findings(&findings, out);
     }
     write_summary(&config, &tables, &steps, out)?;

@@ -15,13 +15,14 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// A duration such as `250ms` or `10 min`.
+/// A duration such as `250ms`, `10 min` or `30d`; a day has 24 hours.
 pub(super) struct Period(pub Duration);
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Text::deserialize(deserializer)?.0;
-        text.parse::<jiff::SignedDuration>()
+        text.parse::<jiff::Span>()
+            .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
             .ok()
             .and_then(|duration| Duration::try_from(duration).ok())
             .filter(|duration| !duration.is_zero())

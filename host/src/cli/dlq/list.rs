@@ -59,13 +59,17 @@ pub async fn list<W: Write>(queue: &dyn Queue, arguments: &Arguments, out: &mut 
 
 /// Writes a page as a table that fits the terminal; elsewhere nothing is cut.
 pub fn write_table<W: Write>(page: &[Dead], header: bool, out: &mut Out<W>) -> std::io::Result<()> {
-    write_rows(&rows(page, header), terminal_width(), out)
+    // Where every key holds the alert's id (as files do), the id needs no column of its own.
+    let needs_id = page.iter().any(|dead| dead.letter.id.as_ref().is_some_and(|id| !dead.key.contains(id.as_str())));
+    write_rows(&rows(page, header), needs_id, terminal_width(), out)
 }
 
 const COLUMNS: usize = 7;
-/// The columns that are cut where the terminal is narrow, the first one first, with what is left of them at least. A key is
-/// never cut: it is what the other commands take.
-const CUT: [(usize, usize); 3] = [(6, 12), (1, 12), (3, 8)];
+/// The alert's id.
+const ALERT: usize = 1;
+/// What is cut where the terminal is narrow: a column, and what is left of it at least; the first one first. A key is never
+/// cut: it is what the other commands take.
+const CUT: [(usize, usize); 5] = [(6, 20), (ALERT, 12), (3, 8), (6, 8), (ALERT, 8)];
 /// The columns of numbers.
 const RIGHT: [usize; 2] = [4, 5];
 
@@ -90,7 +94,13 @@ fn rows(page: &[Dead], header: bool) -> Vec<[String; COLUMNS]> {
     header.into_iter().chain(rows).collect()
 }
 
-fn write_rows<W: Write>(rows: &[[String; COLUMNS]], width: Option<usize>, out: &mut Out<W>) -> std::io::Result<()> {
+fn write_rows<W: Write>(
+    rows: &[[String; COLUMNS]],
+    needs_id: bool,
+    width: Option<usize>,
+    out: &mut Out<W>,
+) -> std::io::Result<()> {
+    let shown: Vec<usize> = (0..COLUMNS).filter(|column| needs_id || *column != ALERT).collect();
     let mut widths = [0; COLUMNS];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -99,15 +109,17 @@ fn write_rows<W: Write>(rows: &[[String; COLUMNS]], width: Option<usize>, out: &
     }
     if let Some(width) = width {
         for (column, least) in CUT {
-            let too_much = (widths.iter().sum::<usize>() + 2 * (COLUMNS - 1)).saturating_sub(width);
+            let whole = shown.iter().map(|&column| widths[column] + 2).sum::<usize>();
+            let too_much = whole.saturating_sub(width + 2);
             widths[column] = widths[column].saturating_sub(too_much).max(least.min(widths[column]));
         }
     }
     for row in rows {
         let mut line = String::new();
-        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            let alignment = if RIGHT.contains(&column) { console::Alignment::Right } else { console::Alignment::Left };
-            line.push_str(&console::pad_str(cell, width, alignment, Some("…")));
+        for &column in &shown {
+            let is_number = RIGHT.contains(&column);
+            let alignment = if is_number { console::Alignment::Right } else { console::Alignment::Left };
+            line.push_str(&console::pad_str(&row[column], widths[column], alignment, Some("…")));
             line.push_str("  ");
         }
         writeln!(out, "{}", line.trim_end())?;
@@ -179,7 +191,7 @@ mod tests {
         for width in [80, 140] {
             let mut text = Vec::new();
             let mut out = Out::new(&mut text);
-            write_rows(&rows(&page, true), Some(width), &mut out).unwrap();
+            write_rows(&rows(&page, true), true, Some(width), &mut out).unwrap();
             drop(out);
             let text = String::from_utf8(text).unwrap();
             assert!(text.lines().all(|line| console::measure_text_width(line) <= width), "{text}");

