@@ -139,8 +139,8 @@ impl Pipeline {
         Self { steps }
     }
 
-    /// The names of the steps.
-    pub fn step_names(&self) -> Vec<String> {
-        self.steps.iter().map(|step| step.config.name.clone()).collect()
+    /// The steps, in the configuration's order.
+    pub fn steps(&self) -> &[LoadedStep] {
+        &self.steps
     }
 }

@@ -1,6 +1,8 @@
 //! The sandbox and the plugins folder, with small guests written as text: each limit obeyed and violated, and what happens to
 //! files that come, change and go. The real program compiles them, as it does for a host.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +13,8 @@ use dossier::admin::Health;
 use dossier::alert::Decoder;
 use dossier::config::Config;
 use dossier::dead_letter::Reason;
-use dossier::pipeline::{Answer, Cost, Enricher, Failure, Given, Stage};
-use dossier::plugin::{LoadedSteps, Plugins, check_with};
+use dossier::pipeline::{Answer, Cost, Failure, Given, Pipeline, Stage};
+use dossier::plugin::{Plugins, check_with};
 use dossier::telemetry::Telemetry;
 use tempfile::TempDir;
 
@@ -35,6 +37,11 @@ struct Guest {
 
 const GUEST: Guest =
     Guest { name: "guest", version: "1.0.0", stage: Stage::Enrich, configure: "", enrich: "", extra: "" };
+
+/// A piece of WASI, and a world that has it beside ours.
+const WASI_RANDOM: &str = "package wasi:random@0.2.6; interface random { get-random-u64: func() -> u64; }";
+const WORLD_WITH_WASI: &str =
+    "package test:guest; world with-wasi { include dossier:plugin/plugin@1.0.0; import wasi:random/random@0.2.6; }";
 
 const ENRICHER: &str = "dossier:plugin/enricher@1.0.0";
 
@@ -81,7 +88,10 @@ impl Guest {
         let mut module = wat::parse_str(text).unwrap();
         let mut wit = wit_parser::Resolve::default();
         let (package, _) = wit.push_dir("../wit/v1").unwrap();
-        let world = wit.select_world(&[package], Some("plugin")).unwrap();
+        wit.push_str("random.wit", WASI_RANDOM).unwrap();
+        let with_wasi = wit.push_str("guest.wit", WORLD_WITH_WASI).unwrap();
+        let (package, world) = if imports.contains("wasi:") { (with_wasi, "with-wasi") } else { (package, "plugin") };
+        let world = wit.select_world(&[package], Some(world)).unwrap();
         wit_component::embed_component_metadata(&mut module, &wit, world, wit_component::StringEncoding::UTF8).unwrap();
         wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
     }
@@ -123,7 +133,7 @@ impl Place {
     }
 
     async fn findings(&self) -> Vec<String> {
-        check_with(program(), &self.config).await.iter().map(ToString::to_string).collect()
+        check_with(program(), &self.config).await.0.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -142,12 +152,12 @@ fn given() -> Arc<Given> {
     })
 }
 
-fn now(plugins: &Plugins) -> Option<Arc<LoadedSteps>> {
+fn now(plugins: &Plugins) -> Option<Arc<Pipeline>> {
     plugins.subscribe().borrow().clone()
 }
 
 /// Waits until the steps are as wanted.
-async fn until(plugins: &Plugins, wanted: impl Fn(&LoadedSteps) -> bool) -> Arc<LoadedSteps> {
+async fn until(plugins: &Plugins, wanted: impl Fn(&Pipeline) -> bool) -> Arc<Pipeline> {
     let mut steps = plugins.subscribe();
     let found =
         tokio::time::timeout(PATIENCE, steps.wait_for(|steps| steps.as_ref().is_some_and(|steps| wanted(steps))));
@@ -155,8 +165,8 @@ async fn until(plugins: &Plugins, wanted: impl Fn(&LoadedSteps) -> bool) -> Arc<
     Arc::clone(found.as_ref().unwrap())
 }
 
-fn version(steps: &LoadedSteps, name: &str) -> Option<String> {
-    let step = steps.iter().find(|step| step.config.name == name)?;
+fn version(steps: &Pipeline, name: &str) -> Option<String> {
+    let step = steps.steps().iter().find(|step| step.config.name == name)?;
     Some(step.enricher.as_ref()?.version().to_owned())
 }
 
@@ -166,7 +176,7 @@ async fn call(guest: Guest, limits: &str) -> (Result<Answer, Failure>, Cost) {
     place.put("guest.wasm", &guest.component());
     let plugins = place.start().await;
     let steps = now(&plugins).unwrap_or_else(|| panic!("{:?}", place.problem()));
-    steps[0].enricher.clone().unwrap().enrich(given()).await
+    steps.steps()[0].enricher.clone().unwrap().enrich(given()).await
 }
 
 fn reason(outcome: &Result<Answer, Failure>) -> Option<Reason> {
@@ -239,7 +249,7 @@ async fn each_call_has_a_fresh_instance_unless_the_step_reuses_it() {
         let place = Place::new(&format!("[[step]]\nplugin = \"guest\"\nreuse = {reuse}"));
         place.put("guest.wasm", &guest.component());
         let plugins = place.start().await;
-        let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+        let enricher = now(&plugins).unwrap().steps()[0].enricher.clone().unwrap();
         for expected in expected {
             assert_eq!(reason(&enricher.enrich(given()).await.0), expected, "reuse = {reuse}");
         }
@@ -247,11 +257,20 @@ async fn each_call_has_a_fresh_instance_unless_the_step_reuses_it() {
 }
 
 #[tokio::test]
-async fn a_guest_that_cannot_be_copied_is_configured_in_each_instance() {
+async fn a_guest_is_configured_once_and_copied_or_configured_in_each_instance_where_that_cannot_be() {
     // Growing a table is what cannot be copied; the guest itself traps when it is not configured.
-    let extra = "(table 1 funcref) (func (export \"never\") (drop (table.grow 0 (ref.null func) (i32.const 1))))";
-    let (outcome, _) = call(Guest { extra, ..GUEST }, "").await;
-    assert!(outcome.is_ok(), "{outcome:?}");
+    let grows = "(table 1 funcref) (func (export \"never\") (drop (table.grow 0 (ref.null func) (i32.const 1))))";
+    for (extra, copied) in [("", true), (grows, false)] {
+        let place = Place::new("[[step]]\nplugin = \"guest\"");
+        place.put("guest.wasm", &Guest { extra, ..GUEST }.component());
+        let plugins = place.start().await;
+        let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+        assert!(enricher.enrich(given()).await.0.is_ok());
+        let compiled = fs::read_dir(place.folder.path().join("state/compiled")).unwrap();
+        let labels = compiled.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "json");
+        let label = fs::read_to_string(labels.last().unwrap()).unwrap();
+        assert_eq!(label.contains("\"plain\":null"), copied, "{label}");
+    }
 }
 
 #[tokio::test]
@@ -261,7 +280,7 @@ async fn more_calls_at_once_than_the_pool_holds_wait_for_room() {
                   (loop $again (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))";
     place.put("guest.wasm", &Guest { enrich, ..GUEST }.component());
     let plugins = place.start().await;
-    let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+    let enricher = now(&plugins).unwrap().steps()[0].enricher.clone().unwrap();
     let calls: Vec<_> = (0..100)
         .map(|_| {
             tokio::spawn({
@@ -340,7 +359,7 @@ async fn a_named_step_needs_its_grants_and_an_unnamed_plugin_does_not() {
 
     let place = Place::new("");
     place.put("guest.wasm", &asking);
-    assert_eq!(now(&place.start().await).unwrap().len(), 1);
+    assert_eq!(now(&place.start().await).unwrap().steps().len(), 1);
 }
 
 #[tokio::test]
@@ -353,7 +372,7 @@ async fn a_changed_file_is_swapped_in_and_a_broken_one_changes_nothing() {
     let second = Guest { version: "2.0.0", ..GUEST }.component();
     place.put("guest.wasm", &second);
     let steps = until(&plugins, |steps| version(steps, "guest").unwrap() == "2.0.0").await;
-    assert!(steps[0].enricher.clone().unwrap().enrich(given()).await.0.is_ok());
+    assert!(steps.steps()[0].enricher.clone().unwrap().enrich(given()).await.0.is_ok());
 
     // Half of the next version, then another plugin: when that is there, the half one was dealt with.
     let third = Guest { version: "3.0.0", ..GUEST }.component();
@@ -361,7 +380,7 @@ async fn a_changed_file_is_swapped_in_and_a_broken_one_changes_nothing() {
     place.put("later.wasm", &Guest { name: "later", ..GUEST }.component());
     let steps = until(&plugins, |steps| version(steps, "later").is_some()).await;
     assert_eq!(version(&steps, "guest").unwrap(), "2.0.0");
-    assert!(steps[0].enricher.clone().unwrap().enrich(given()).await.0.is_ok());
+    assert!(steps.steps()[0].enricher.clone().unwrap().enrich(given()).await.0.is_ok());
 
     fs::write(place.path("guest.wasm"), &third).unwrap();
     until(&plugins, |steps| version(steps, "guest").unwrap() == "3.0.0").await;
@@ -390,12 +409,12 @@ async fn a_removed_plugin_serves_on_when_it_is_required_and_goes_when_it_is_not(
     }
     let plugins = place.start().await;
     let steps = now(&plugins).unwrap();
-    let names: Vec<_> = steps.iter().map(|step| (step.config.name.as_str(), step.enricher.is_some())).collect();
+    let names: Vec<_> = steps.steps().iter().map(|step| (step.config.name.as_str(), step.enricher.is_some())).collect();
     assert_eq!(names, [("guest", true), ("spare", true), ("unnamed", true)]);
     for name in ["guest", "spare", "unnamed"] {
         fs::remove_file(place.path(&format!("{name}.wasm"))).unwrap();
     }
-    let steps = until(&plugins, |steps| steps.len() == 2 && version(steps, "spare").is_none()).await;
+    let steps = until(&plugins, |steps| steps.steps().len() == 2 && version(steps, "spare").is_none()).await;
     assert!(version(&steps, "guest").is_some());
     assert_eq!(place.problem(), None);
 }
@@ -407,13 +426,13 @@ async fn a_plugin_that_no_step_names_runs_only_where_that_is_wanted_and_only_to_
     place.put("guest.wasm", &GUEST.component());
     place.put("judge.wasm", &verdict);
     let steps = now(&place.start().await).unwrap();
-    assert_eq!(steps.len(), 1);
-    assert!(!steps[0].config.required && steps[0].stage == Stage::Enrich);
+    assert_eq!(steps.steps().len(), 1);
+    assert!(!steps.steps()[0].config.required && steps.steps()[0].stage == Stage::Enrich);
     assert!(place.findings().await.iter().any(|finding| finding.contains("[[step]]")));
 
     let place = Place::new("[plugins]\nauto = false");
     place.put("guest.wasm", &GUEST.component());
-    assert!(now(&place.start().await).unwrap().is_empty());
+    assert!(now(&place.start().await).unwrap().steps().is_empty());
 }
 
 #[tokio::test]
@@ -435,7 +454,7 @@ async fn links_and_machine_code_are_refused() {
     std::os::unix::fs::symlink(elsewhere, place.path("guest.wasm")).unwrap();
     fs::write(place.path("code.cwasm"), b"\x7fELF").unwrap();
     fs::write(place.path(".half.wasm"), b"").unwrap();
-    assert!(now(&place.start().await).unwrap().is_empty());
+    assert!(now(&place.start().await).unwrap().steps().is_empty());
     let findings = place.findings().await;
     assert_eq!(findings.len(), 2, "{findings:?}");
     assert!(findings.iter().any(|finding| finding.contains("symbolic link")));
@@ -449,7 +468,7 @@ async fn a_start_that_finds_a_broken_file_serves_the_last_good_one() {
     drop(place.start().await);
     place.put("guest.wasm", b"broken");
     let steps = now(&place.start().await).unwrap();
-    assert!(steps[0].enricher.clone().unwrap().enrich(given()).await.0.is_ok());
+    assert!(steps.steps()[0].enricher.clone().unwrap().enrich(given()).await.0.is_ok());
 }
 
 #[tokio::test]
@@ -471,4 +490,19 @@ async fn compiled_code_is_kept_for_the_next_start_and_damaged_code_is_not_loaded
     let code = code.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "cwasm")).unwrap();
     fs::write(&code, &fs::read(&code).unwrap()[1..]).unwrap();
     assert!(start().await.is_none());
+}
+
+#[tokio::test]
+async fn a_component_of_a_wasi_toolchain_gets_the_same_random_numbers_every_time() {
+    let place = Place::new("");
+    let import = r#"(import "wasi:random/random@0.2.6" "get-random-u64" (func $random (result i64)))"#;
+    // Any other number than the first of the fixed row is a trap.
+    let enrich = "(if (i64.ne (call $random) (i64.const 0x0001020304050607)) (then unreachable))";
+    place.put("guest.wasm", &Guest { enrich, ..GUEST }.component_with(import));
+    let plugins = place.start().await;
+    let enricher = now(&plugins).unwrap()[0].enricher.clone().unwrap();
+    for _ in 0..2 {
+        let (outcome, _) = enricher.enrich(given()).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
 }

@@ -62,7 +62,7 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     health.set("start", None);
 
     let pipeline = plugins.subscribe();
-    let steps = pipeline.borrow().as_deref().map(Pipeline::step_names).unwrap_or_default();
+    let steps = pipeline.borrow().as_deref().map(step_names).unwrap_or_default();
     let kind = match config.queue.kind {
         QueueKind::Directory { .. } => "directory",
         QueueKind::Redis(_) => "redis",
@@ -117,4 +117,8 @@ fn stop_on_signals(stop: &CancellationToken, telemetry: &Arc<Telemetry>) -> anyh
         stop.cancel();
     });
     Ok(())
+}
+
+fn step_names(pipeline: &Pipeline) -> Vec<String> {
+    pipeline.steps().iter().map(|step| step.config.name.clone()).collect()
 }

@@ -30,8 +30,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long a file must stay as it is before it is read: one that is still being written is left alone.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// When a load that failed through no fault of the plugin is tried again.
+/// When a load that failed through no fault of the plugin is tried again: at first, and at the most, doubling.
 const RETRY: Duration = Duration::from_secs(30);
+const MAX_RETRY: Duration = Duration::from_secs(3600);
 
 /// What tells one state of a file from another: device time stamps, size and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,8 @@ struct Entry {
     refused: Option<(Option<String>, String)>,
     /// When to try again although the file is the same.
     retry: Option<Instant>,
+    /// How often in a row the machine was to blame.
+    failures: u32,
 }
 
 /// How loading a file ended.
@@ -255,6 +258,10 @@ impl Directory {
                 Some(why) => Outcome::Refused { sha256: Some(loaded.sha256), why, instead: None },
                 None => Outcome::Loaded(loaded, bytes),
             },
+            Outcome::Refused { sha256, why, instead } => {
+                let instead = instead.filter(|instead| self.second_verdict(&plugin, instead).is_none());
+                Outcome::Refused { sha256, why, instead }
+            }
             outcome => outcome,
         };
         let entry = self.entries.entry(plugin.clone()).or_default();
@@ -274,6 +281,7 @@ impl Directory {
                     reload: entry.serving.is_some(),
                 });
                 entry.refused = None;
+                entry.failures = 0;
                 entry.serving = Some(Arc::new(loaded));
                 self.keep_last_good(plugin, bytes).await;
                 return;
@@ -285,7 +293,9 @@ impl Directory {
                 complaint = Some((sha256, why));
             }
             Outcome::Failed { sha256, why } => {
-                entry.retry = Some(Instant::now() + RETRY);
+                let wait = RETRY.saturating_mul(1 << entry.failures.min(16)).min(MAX_RETRY);
+                entry.failures += 1;
+                entry.retry = Some(Instant::now() + wait);
                 complaint = Some((sha256, why));
             }
         }

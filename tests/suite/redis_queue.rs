@@ -1,14 +1,13 @@
 //! The Redis queue against a real redis-server of each test's own.
 
-#[path = "redis_queue/bench.rs"]
 mod bench;
-#[path = "redis_queue/commit.rs"]
+
 mod commit;
-#[path = "redis_queue/dead.rs"]
+
 mod dead;
-#[path = "redis_queue/faults.rs"]
+
 mod faults;
-#[path = "redis_queue/hosts.rs"]
+
 mod hosts;
 
 use std::sync::Arc;
