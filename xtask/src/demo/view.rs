@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
 use serde_json::Value;
 
 use super::{Dead, Place};
@@ -69,6 +69,10 @@ fn dead_table(dead: &[Dead]) -> Table {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let cells = [file.clone(), text(&letter["reason"]), text(&letter["step"]["step"]), text(&letter["detail"])];
         table.add_row(cells);
+    }
+    // A file's name in two pieces cannot be copied.
+    if let Some(file) = table.column_mut(0) {
+        file.set_constraint(ColumnConstraint::ContentWidth);
     }
     table
 }
