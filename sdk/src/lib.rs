@@ -82,6 +82,10 @@ pub trait Plugin: Sized + 'static {
     /// The stage that the plugin is made for.
     const STAGE: Stage = Stage::Enrich;
 
+    /// The imports that the plugin can do without where the operator did not grant them: `"tables"`, `"http"`. They answer
+    /// `denied` then. A step that was not granted any other import of its plugin is refused.
+    const OPTIONAL: &[&str] = &[];
+
     /// The settings that the operator may give: JSON, read by serde. A key that this type does not have is refused with
     /// its name, with or without `deny_unknown_fields` (which lists the right ones beside it). Every setting should have
     /// a default. A plugin without settings says [`NoSettings`].
@@ -99,6 +103,12 @@ pub trait Plugin: Sized + 'static {
     /// # Errors
     /// See [`Failure`]: each kind has its own way.
     fn enrich(&self, alert: &Alert<'_>) -> Result<Answer, Failure>;
+}
+
+/// What [`export!`] says of a plugin's optional imports.
+#[doc(hidden)]
+pub fn optional<P: Plugin>() -> Vec<String> {
+    P::OPTIONAL.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// Makes the component's exports of a [`Plugin`]. Once in a crate, at its top.
@@ -121,6 +131,7 @@ macro_rules! export {
                         version: ::std::env!("CARGO_PKG_VERSION").into(),
                         summary: ::std::env!("CARGO_PKG_DESCRIPTION").into(),
                         stage: <$plugin as $crate::Plugin>::STAGE,
+                        optional: $crate::optional::<$plugin>(),
                     }
                 }
 

@@ -10,6 +10,9 @@ use crate::config::StepConfig;
 /// Interfaces that any component may import: they give nothing away.
 const FREE: [&str; 2] = ["types", "log"];
 
+/// Interfaces that a step must be granted.
+pub(super) const GRANTED: [&str; 2] = ["tables", "http"];
+
 /// The interfaces that a component imports.
 pub(super) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
@@ -53,12 +56,12 @@ pub(super) fn check_known(imports: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a step that the configuration names when its component imports what the step was not granted. A plugin that no
-/// step names is let through: it is told `denied` when it asks.
+/// Refuses a step that the configuration names when its component imports what the step was not granted and the plugin does
+/// not call optional. What was let through all the same, as a plugin that no step names is, is told `denied` when it asks.
 ///
 /// # Errors
 /// The import, and what to do.
-pub(super) fn check_granted(imports: &[String], step: &StepConfig) -> Result<(), String> {
+pub(super) fn check_granted(imports: &[String], optional: &[String], step: &StepConfig) -> Result<(), String> {
     if step.line.is_none() {
         return Ok(());
     }
@@ -69,7 +72,7 @@ pub(super) fn check_granted(imports: &[String], step: &StepConfig) -> Result<(),
             "tables" => !step.tables.is_empty(),
             "http" => !step.http.is_empty(),
             name => FREE.contains(&name),
-        };
+        } || optional.iter().any(|optional| optional == name);
         if !granted {
             return Err(format!(
                 "step \"{}\" is not granted {name}, which its plugin imports; add {name} = [\"NAME\"] to its [[step]], \
@@ -107,16 +110,18 @@ mod tests {
     #[test]
     fn a_named_step_must_be_granted_what_its_plugin_imports() {
         let imports = names(&["dossier:plugin/tables@1.0.0", "dossier:plugin/log@1.0.0"]);
-        assert!(check_granted(&imports, &named()).unwrap_err().contains("add tables = "));
-        assert!(check_granted(&imports, &StepConfig { tables: vec!["geo".into()], ..named() }).is_ok());
+        assert!(check_granted(&imports, &[], &named()).unwrap_err().contains("add tables = "));
+        assert!(check_granted(&imports, &[], &StepConfig { tables: vec!["geo".into()], ..named() }).is_ok());
+        assert!(check_granted(&imports, &names(&["tables"]), &named()).is_ok());
+        assert!(check_granted(&imports, &names(&["http"]), &named()).is_err());
         let imports = names(&["dossier:plugin/http@1.0.0"]);
-        assert!(check_granted(&imports, &StepConfig { tables: vec!["geo".into()], ..named() }).is_err());
-        assert!(check_granted(&imports, &StepConfig { http: vec!["api".into()], ..named() }).is_ok());
+        assert!(check_granted(&imports, &[], &StepConfig { tables: vec!["geo".into()], ..named() }).is_err());
+        assert!(check_granted(&imports, &[], &StepConfig { http: vec!["api".into()], ..named() }).is_ok());
     }
 
     #[test]
     fn a_plugin_that_no_step_names_may_import_all_that_is_known() {
         let imports = names(&["dossier:plugin/tables@1.0.0", "dossier:plugin/http@1.0.0"]);
-        assert!(check_granted(&imports, &StepConfig::unnamed("geo")).is_ok());
+        assert!(check_granted(&imports, &[], &StepConfig::unnamed("geo")).is_ok());
     }
 }

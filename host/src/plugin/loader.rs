@@ -127,7 +127,7 @@ impl Loader {
                 )));
             }
         }
-        grants::check_granted(&compiled.imports, &step).map_err(refused)?;
+        grants::check_granted(&compiled.imports, &compiled.optional, &step).map_err(refused)?;
         let prepared = snapshot::linker(&self.sandbox.engine, &compiled.imports)
             .and_then(|linker| linker.instantiate_pre(&code.component).map_err(|error| format!("{error:#}")))
             .and_then(|pre| v1::prepare(pre).map_err(|error| format!("{error:#}")))

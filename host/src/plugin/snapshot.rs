@@ -58,6 +58,8 @@ pub struct Compiled {
     pub summary: String,
     /// `normalize`, `enrich` or `verdict`.
     pub stage: String,
+    /// The imports that it can do without.
+    pub optional: Vec<String>,
     /// What it imports.
     pub imports: Vec<String>,
     /// Why it could not be copied after `configure`, so that each instance is configured; none when it was.
@@ -136,12 +138,21 @@ async fn compile_with(
     check_text("name", &described.name, MAX_NAME)?;
     check_text("version", &described.version, MAX_NAME)?;
     check_text("summary", &described.summary, MAX_SUMMARY)?;
+    for import in &described.optional {
+        if !grants::GRANTED.contains(&import.as_str()) {
+            return Err(format!(
+                "its description calls \"{import}\" optional, which is none of {}",
+                grants::GRANTED.join(", ")
+            ));
+        }
+    }
     let code = component.serialize().map_err(|error| error.to_string())?;
     let compiled = Compiled {
         name: described.name,
         version: described.version,
         summary: described.summary,
         stage: Stage::from(described.stage).as_str().to_owned(),
+        optional: described.optional,
         imports,
         plain,
         said: Vec::new(),
