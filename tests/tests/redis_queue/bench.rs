@@ -28,7 +28,5 @@ async fn thousands_of_alerts_go_through_in_seconds() {
         "{COUNT} alerts in {took:.2?}: {:.0}/s; receiving {receiving:.2?}, committing {committing:.2?}",
         COUNT as f64 / took.as_secs_f64()
     );
-    let stats: String = server.ask(&["INFO", "commandstats"]).unwrap();
-    println!("{stats}");
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
