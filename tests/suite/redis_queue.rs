@@ -59,7 +59,7 @@ async fn receive(queue: &RedisQueue, count: usize) -> Vec<Delivery> {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut all = Vec::new();
     while all.len() < count && Instant::now() < deadline {
-        match queue.receive(100).await {
+        match queue.receive(count - all.len()).await {
             Ok(some) => all.extend(some),
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }

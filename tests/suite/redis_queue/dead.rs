@@ -4,8 +4,8 @@ use super::*;
 
 const LARGE: usize = 50 << 20;
 
-/// The largest this process has been, in bytes.
-fn peak_memory() -> usize {
+/// How large this process is, in bytes.
+fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
@@ -27,12 +27,12 @@ async fn alerts_of_50_mb_among_small_ones_go_to_the_dead_letters_with_their_byte
         };
         add.exec(&mut connection).unwrap();
     }
-    let before = peak_memory();
+    let before = memory();
     let mut most = before;
     let (mut small, mut too_large) = (0, 0);
     while small + too_large < 60 {
         let deliveries = queue.receive(100).await.unwrap();
-        most = most.max(peak_memory());
+        most = most.max(memory());
         let settled = deliveries.into_iter().map(|delivery| match delivery.body {
             Body::Alert(_) => {
                 small += 1;
