@@ -92,7 +92,8 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
 
     say("\n== summary");
     for (name, took, outcome) in summary {
-        say(&format!("{name:<22} {outcome:<8} {:>12}", seconds(took)));
+        let took = if outcome == "not run" { String::new() } else { seconds(took) };
+        say(format!("{name:<22} {outcome:<8} {took:>12}").trim_end());
     }
     say(&format!("{:<22} {:<8} {:>12}", "all", "", seconds(started.elapsed())));
     say(&format!("tests: {} passed, {} failed", tally.passed, tally.failed));
