@@ -63,7 +63,11 @@ fn a_plugin_that_is_dropped_into_a_running_host_enriches_the_next_alerts_and_lea
     let outcome = |n: u32| {
         site.send(format!("{{\"id\":\"{n}\"}}\n").as_bytes());
         drained(&site);
-        let record = kind.records(&site).into_iter().find(|record| record["id"] == n.to_string()).expect("a record");
+        let record = kind
+            .records(&site)
+            .into_iter()
+            .find(|record| record["id"].as_str() == Some(&n.to_string()))
+            .expect("a record");
         record["enrichment"]["mischief"].is_object()
     };
     let mut n = 0;
@@ -125,8 +129,12 @@ fn a_table_that_changes_is_loaded_again_and_a_broken_one_is_not() {
         n += 1;
         site.send(format!("{{\"id\":\"{n}\",\"dest_ip\":\"10.0.0.5\"}}\n").as_bytes());
         drained(&site);
-        let record = kind.records(&site).into_iter().find(|record| record["id"] == n.to_string()).expect("a record");
-        record["enrichment"]["asset"]["assets"][0]["owner"].as_str().map(str::to_owned)
+        let record = kind
+            .records(&site)
+            .into_iter()
+            .find(|record| record["id"].as_str() == Some(&n.to_string()))
+            .expect("a record");
+        record["enrichment"]["asset"]["assets"][0]["asset"]["owner"].as_str().map(str::to_owned)
     };
     assert_eq!(owner().as_deref(), Some("it-ops"));
     site.write(

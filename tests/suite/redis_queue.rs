@@ -1,13 +1,9 @@
 //! The Redis queue against a real redis-server of each test's own.
 
 mod bench;
-
 mod commit;
-
 mod dead;
-
 mod faults;
-
 mod hosts;
 
 use std::sync::Arc;

@@ -12,10 +12,7 @@
 //! once; `criticality` is the highest. An alert whose machines are all unknown has `"assets": []`; one without any `ip` or
 //! `host` observable is not applicable.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that panics has failed")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 use dossier_sdk::{Alert, Answer, Failure, Observable, Plugin, parse_address, tables};
 use serde::{Deserialize, Serialize};
@@ -33,10 +30,7 @@ struct Assets {
 
 impl Default for Assets {
     fn default() -> Self {
-        Self {
-            table: "assets".into(),
-            domains: Vec::new(),
-        }
+        Self { table: "assets".into(), domains: Vec::new() }
     }
 }
 
@@ -66,31 +60,20 @@ impl Assets {
         if let Some(address) = parse_address(&observable.value) {
             return vec![address.to_string()];
         }
-        let name = observable
-            .value
-            .trim()
-            .trim_end_matches('.')
-            .to_ascii_lowercase();
+        let name = observable.value.trim().trim_end_matches('.').to_ascii_lowercase();
         let in_domain = |domain: &String| {
             let rest = name.strip_suffix(&domain.to_ascii_lowercase())?;
-            rest.strip_suffix('.')
-                .filter(|label| !label.is_empty() && !label.contains('.'))
+            rest.strip_suffix('.').filter(|label| !label.is_empty() && !label.contains('.'))
         };
         let label = self.domains.iter().find_map(in_domain).map(str::to_owned);
-        [Some(name.clone()), label]
-            .into_iter()
-            .flatten()
-            .filter(|key| !key.is_empty())
-            .collect()
+        [Some(name.clone()), label].into_iter().flatten().filter(|key| !key.is_empty()).collect()
     }
 }
 
 /// The place of a row's criticality in `CRITICALITIES`.
 fn rank(asset: &Map<String, Value>) -> Option<usize> {
     let text = asset.get("criticality")?.as_str()?.trim();
-    CRITICALITIES
-        .iter()
-        .position(|name| name.eq_ignore_ascii_case(text))
+    CRITICALITIES.iter().position(|name| name.eq_ignore_ascii_case(text))
 }
 
 impl Plugin for Assets {
@@ -104,9 +87,7 @@ impl Plugin for Assets {
         let mut observables = alert.observables_of("ip");
         observables.extend(alert.observables_of("host"));
         if observables.is_empty() {
-            return Err(Failure::not_applicable(
-                "no address and no host in the alert",
-            ));
+            return Err(Failure::not_applicable("no address and no host in the alert"));
         }
         let mut assets: Vec<Known> = Vec::new();
         for observable in observables {
@@ -118,23 +99,13 @@ impl Plugin for Assets {
                 let matched = Match { kind, role, value };
                 match assets.iter_mut().find(|known| known.asset == asset) {
                     Some(known) => known.matched.push(matched),
-                    None => assets.push(Known {
-                        matched: vec![matched],
-                        asset,
-                    }),
+                    None => assets.push(Known { matched: vec![matched], asset }),
                 }
                 break;
             }
         }
-        let criticality = assets
-            .iter()
-            .filter_map(|known| rank(&known.asset))
-            .max()
-            .map(|rank| CRITICALITIES[rank]);
-        Answer::of(&Found {
-            assets,
-            criticality,
-        })
+        let criticality = assets.iter().filter_map(|known| rank(&known.asset)).max().map(|rank| CRITICALITIES[rank]);
+        Answer::of(&Found { assets, criticality })
     }
 }
 
@@ -148,19 +119,14 @@ mod tests {
     use super::*;
 
     fn run(case: &Case, settings: Value) -> Value {
-        serde_json::from_str(
-            &case
-                .run(&configure::<Assets>(settings).unwrap())
-                .unwrap()
-                .fields,
-        )
-        .unwrap()
+        serde_json::from_str(&case.run(&configure::<Assets>(settings).unwrap()).unwrap().fields).unwrap()
     }
 
     #[test]
     fn an_asset_that_is_named_by_address_and_by_name_is_listed_once_with_both() {
         let dc01 = json!({"ip": "10.0.0.5", "hostname": "dc01", "owner": "it", "role": "domain controller", "criticality": "Critical"});
-        let lan = json!({"ip": "10.0.1.0/24", "hostname": "", "owner": "it", "role": "workstations", "criticality": "low"});
+        let lan =
+            json!({"ip": "10.0.1.0/24", "hostname": "", "owner": "it", "role": "workstations", "criticality": "low"});
         let case = Case::new(json!({}))
             .observable("ip", "source", "10.0.1.7")
             .observable("ip", "destination", "10.0.0.5")
@@ -173,51 +139,31 @@ mod tests {
         assert_eq!(result["assets"].as_array().unwrap().len(), 2);
         assert_eq!(result["assets"][0]["asset"], lan);
         assert_eq!(result["assets"][1]["asset"], dc01);
-        assert_eq!(
-            result["assets"][1]["matched"][1],
-            json!({"kind": "host", "role": "destination", "value": "DC01"})
-        );
+        assert_eq!(result["assets"][1]["matched"][1], json!({"kind": "host", "role": "destination", "value": "DC01"}));
     }
 
     #[test]
     fn only_names_in_own_domains_lose_them() {
         let case = |name| {
-            Case::new(json!({}))
-                .observable("host", "destination", name)
-                .row("assets", "dc01", json!({"hostname": "dc01"}))
+            Case::new(json!({})).observable("host", "destination", name).row(
+                "assets",
+                "dc01",
+                json!({"hostname": "dc01"}),
+            )
         };
         let settings = json!({"domains": ["corp.example"]});
-        assert_eq!(
-            run(&case("dc01.corp.example."), settings.clone())["assets"][0]["asset"]["hostname"],
-            "dc01"
-        );
-        assert_eq!(
-            run(&case("dc01.corp.example"), json!({}))["assets"],
-            json!([])
-        );
-        assert_eq!(
-            run(&case("dc01.evil.example"), settings.clone())["assets"],
-            json!([])
-        );
-        assert_eq!(
-            run(&case("dc01.xcorp.example"), settings)["assets"],
-            json!([])
-        );
+        assert_eq!(run(&case("dc01.corp.example."), settings.clone())["assets"][0]["asset"]["hostname"], "dc01");
+        assert_eq!(run(&case("dc01.corp.example"), json!({}))["assets"], json!([]));
+        assert_eq!(run(&case("dc01.evil.example"), settings.clone())["assets"], json!([]));
+        assert_eq!(run(&case("dc01.xcorp.example"), settings)["assets"], json!([]));
     }
 
     #[test]
     fn unknown_machines_are_no_assets_and_no_machines_are_not_applicable() {
-        let case = Case::new(json!({}))
-            .observable("ip", "source", "8.8.8.8")
-            .table("assets");
+        let case = Case::new(json!({})).observable("ip", "source", "8.8.8.8").table("assets");
         assert_eq!(run(&case, json!({})), json!({"assets": []}));
-        let nothing = Case::new(json!({}))
-            .observable("user", "source", "eve")
-            .table("assets");
+        let nothing = Case::new(json!({})).observable("user", "source", "eve").table("assets");
         let assets = configure::<Assets>(json!({})).unwrap();
-        assert!(matches!(
-            nothing.run(&assets),
-            Err(Failure::NotApplicable(_))
-        ));
+        assert!(matches!(nothing.run(&assets), Err(Failure::NotApplicable(_))));
     }
 }

@@ -14,10 +14,7 @@
 //! "asn"?, "network"? } ], "countries": [ … ] }`, each address once, in the order of the observables; `countries` are the
 //! distinct codes, sorted. Without any address in the alert: not applicable.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that panics has failed")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 use std::collections::BTreeSet;
 
@@ -34,10 +31,7 @@ struct Geo {
 
 impl Default for Geo {
     fn default() -> Self {
-        Self {
-            table: "geo".into(),
-            asn_table: None,
-        }
+        Self { table: "geo".into(), asn_table: None }
     }
 }
 
@@ -76,39 +70,23 @@ impl Place {
     /// Takes from a row what is not known yet.
     fn add(&mut self, row: &Value) {
         let text = |paths: &[&str]| {
-            paths.iter().find_map(|path| {
-                row.pointer(path)?
-                    .as_str()
-                    .filter(|text| !text.is_empty())
-                    .map(str::to_owned)
-            })
+            paths.iter().find_map(|path| row.pointer(path)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
         };
         // CSV tables give numbers as text.
         let number = |paths: &[&str]| {
             paths.iter().find_map(|path| {
-                row.pointer(path)
-                    .and_then(|value| value.as_f64().or_else(|| value.as_str()?.parse().ok()))
+                row.pointer(path).and_then(|value| value.as_f64().or_else(|| value.as_str()?.parse().ok()))
             })
         };
-        self.country_code = self.country_code.take().or_else(|| {
-            text(&[
-                "/country_code",
-                "/country/iso_code",
-                "/registered_country/iso_code",
-            ])
-        });
-        self.country = self.country.take().or_else(|| {
-            text(&[
-                "/country_name",
-                "/country/names/en",
-                "/country",
-                "/registered_country/names/en",
-            ])
-        });
-        self.city = self
-            .city
+        self.country_code = self
+            .country_code
             .take()
-            .or_else(|| text(&["/city/names/en", "/city_name", "/city"]));
+            .or_else(|| text(&["/country_code", "/country/iso_code", "/registered_country/iso_code"]));
+        self.country = self
+            .country
+            .take()
+            .or_else(|| text(&["/country_name", "/country/names/en", "/country", "/registered_country/names/en"]));
+        self.city = self.city.take().or_else(|| text(&["/city/names/en", "/city_name", "/city"]));
         if self.location.is_none() {
             let lat = number(&["/location/latitude", "/latitude", "/lat"]);
             let lon = number(&["/location/longitude", "/longitude", "/lon"]);
@@ -116,23 +94,14 @@ impl Place {
         }
         if self.asn.is_none() {
             let bare = || text(&["/asn"])?.trim_start_matches("AS").parse().ok();
-            let asn = number(&["/autonomous_system_number", "/asn"])
-                .filter(|asn| (0.0..=f64::from(u32::MAX)).contains(asn));
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "within u32 by the filter"
-            )]
+            let asn =
+                number(&["/autonomous_system_number", "/asn"]).filter(|asn| (0.0..=f64::from(u32::MAX)).contains(asn));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within u32 by the filter")]
             let asn = asn.map(|asn| asn as u64);
             self.asn = asn.or_else(bare);
         }
-        self.network = self.network.take().or_else(|| {
-            text(&[
-                "/autonomous_system_organization",
-                "/as_name",
-                "/as_organization",
-            ])
-        });
+        self.network =
+            self.network.take().or_else(|| text(&["/autonomous_system_organization", "/as_name", "/as_organization"]));
     }
 }
 
@@ -148,26 +117,15 @@ impl Plugin for Geo {
         for found in addresses(alert)? {
             let mut place = Place::default();
             if found.scope == Scope::Public {
-                for table in [Some(&self.table), self.asn_table.as_ref()]
-                    .into_iter()
-                    .flatten()
-                {
+                for table in [Some(&self.table), self.asn_table.as_ref()].into_iter().flatten() {
                     if let Some(row) = tables::lookup::<Value>(table, &found.text)? {
                         place.add(&row);
                     }
                 }
             }
-            located.push(Located {
-                address: found.text,
-                roles: found.roles,
-                scope: found.scope,
-                place,
-            });
+            located.push(Located { address: found.text, roles: found.roles, scope: found.scope, place });
         }
-        let countries: BTreeSet<_> = located
-            .iter()
-            .filter_map(|one| one.place.country_code.as_deref())
-            .collect();
+        let countries: BTreeSet<_> = located.iter().filter_map(|one| one.place.country_code.as_deref()).collect();
         Answer::of(&serde_json::json!({ "addresses": located, "countries": countries }))
     }
 }
@@ -182,13 +140,7 @@ mod tests {
     use super::*;
 
     fn run(case: &Case, settings: Value) -> Value {
-        serde_json::from_str(
-            &case
-                .run(&configure::<Geo>(settings).unwrap())
-                .unwrap()
-                .fields,
-        )
-        .unwrap()
+        serde_json::from_str(&case.run(&configure::<Geo>(settings).unwrap()).unwrap().fields).unwrap()
     }
 
     #[test]
@@ -226,7 +178,11 @@ mod tests {
             .observable("ip", "source", "8.8.8.8")
             .observable("ip", "related", "::ffff:8.8.8.8")
             .row("geo", "8.8.8.8", json!({"country_code": "US"}))
-            .row("asn", "8.8.8.8", json!({"autonomous_system_number": 15169, "autonomous_system_organization": "GOOGLE"}));
+            .row(
+                "asn",
+                "8.8.8.8",
+                json!({"autonomous_system_number": 15169, "autonomous_system_organization": "GOOGLE"}),
+            );
         let result = run(&case, json!({"asn_table": "asn"}));
         let expected = json!([{"address": "8.8.8.8", "roles": ["source", "related"], "scope": "public", "country_code": "US",
             "asn": 15169, "network": "GOOGLE"}]);
@@ -237,14 +193,10 @@ mod tests {
     fn without_an_address_there_is_nothing_to_locate() {
         let geo = configure::<Geo>(json!({})).unwrap();
         assert!(matches!(
-            Case::new(json!({}))
-                .observable("host", "source", "a")
-                .run(&geo),
+            Case::new(json!({})).observable("host", "source", "a").run(&geo),
             Err(Failure::NotApplicable(_))
         ));
-        let missing = Case::new(json!({}))
-            .observable("ip", "source", "8.8.8.8")
-            .run(&geo);
+        let missing = Case::new(json!({})).observable("ip", "source", "8.8.8.8").run(&geo);
         assert!(matches!(missing, Err(Failure::Internal(why)) if why.contains("\"geo\"")));
     }
 }

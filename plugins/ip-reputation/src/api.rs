@@ -15,12 +15,7 @@ pub(crate) struct Api {
 
 impl Default for Api {
     fn default() -> Self {
-        Self {
-            url: "https://api.abuseipdb.com".into(),
-            max_age_days: 90,
-            min_score: 25,
-            max_addresses: 5,
-        }
+        Self { url: "https://api.abuseipdb.com".into(), max_age_days: 90, min_score: 25, max_addresses: 5 }
     }
 }
 
@@ -56,17 +51,10 @@ impl Api {
     pub(crate) fn check(&self, address: &str) -> Result<Opinion, Failure> {
         // The colons of IPv6 may stand in a query as they are (RFC 3986, 3.4).
         let url = self.url.trim_end_matches('/');
-        let url = format!(
-            "{url}/api/v2/check?ipAddress={address}&maxAgeInDays={}",
-            self.max_age_days
-        );
-        let response = http::Request::new("GET", url)
-            .header("accept", "application/json")
-            .send()?;
+        let url = format!("{url}/api/v2/check?ipAddress={address}&maxAgeInDays={}", self.max_age_days);
+        let response = http::Request::new("GET", url).header("accept", "application/json").send()?;
         if matches!(response.status, 401 | 403) {
-            return Err(response.unavailable(
-                "the API refuses the key; mend the credentials of the step's http grant",
-            ));
+            return Err(response.unavailable("the API refuses the key; mend the credentials of the step's http grant"));
         }
         let Envelope { data } = response.success()?.json()?;
         Ok(Opinion {

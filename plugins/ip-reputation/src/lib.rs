@@ -27,10 +27,7 @@
 //! is one that refuses the key (401, 403): neither the alert nor the plugin is wrong, and once the key is mended the same
 //! call succeeds. Answering without the API instead would store alerts that look harmless because nobody was asked.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that panics has failed")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod api;
 
@@ -109,17 +106,10 @@ struct Overall<'a> {
 
 /// A number as it may stand in a row: CSV tables give numbers as text.
 fn number(value: &Value) -> Option<f64> {
-    value
-        .as_f64()
-        .or_else(|| value.as_str()?.trim().parse().ok())
-        .filter(|number: &f64| number.is_finite())
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number: &f64| number.is_finite())
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to 0 to 100"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 100")]
 fn points(score: f64) -> u8 {
     score.clamp(0.0, 100.0).round() as u8
 }
@@ -130,10 +120,7 @@ impl Feed {
         let value = self.score.as_ref().and_then(|column| {
             let value = row.get(column).and_then(number);
             if value.is_none() {
-                log::warn(&format!(
-                    "table \"{}\": row of {address} has no number in column \"{column}\"",
-                    self.table
-                ));
+                log::warn(&format!("table \"{}\": row of {address} has no number in column \"{column}\"", self.table));
             }
             value
         });
@@ -148,12 +135,7 @@ impl Feed {
         } else {
             points(self.weight.mul_add(value.unwrap_or(0.0), base))
         };
-        Listed {
-            table: &self.table,
-            category: self.category,
-            score,
-            value,
-        }
+        Listed { table: &self.table, category: self.category, score, value }
     }
 }
 
@@ -169,23 +151,10 @@ impl Reputation {
                 feeds.push(feed.listed(&found.text, &row));
             }
         }
-        let Found {
-            text: address,
-            roles,
-            scope,
-        } = found;
+        let Found { text: address, roles, scope } = found;
         let categories: BTreeSet<_> = feeds.iter().map(|feed| feed.category).collect();
         let trusted = categories.contains(&Category::Trusted);
-        Ok(Reputed {
-            address,
-            roles,
-            scope,
-            score: 0,
-            trusted,
-            categories,
-            feeds,
-            api: None,
-        })
+        Ok(Reputed { address, roles, scope, score: 0, trusted, categories, feeds, api: None })
     }
 }
 
@@ -193,22 +162,10 @@ impl Reputed<'_> {
     /// The score of everything that is known: the highest, and 5 for each feed beyond the first.
     fn settle(&mut self, min_score: u8) {
         let counted = |feed: &&Listed| feed.category != Category::Trusted;
-        let highest = self
-            .feeds
-            .iter()
-            .filter(counted)
-            .map(|feed| feed.score)
-            .max();
+        let highest = self.feeds.iter().filter(counted).map(|feed| feed.score).max();
         let further = self.feeds.iter().filter(counted).count().saturating_sub(1);
-        let feeds = highest.map_or(0, |highest| {
-            highest.saturating_add(u8::try_from(further * 5).unwrap_or(100))
-        });
-        let api = self
-            .api
-            .as_ref()
-            .map(|api| api.score)
-            .filter(|score| *score >= min_score)
-            .unwrap_or(0);
+        let feeds = highest.map_or(0, |highest| highest.saturating_add(u8::try_from(further * 5).unwrap_or(100)));
+        let api = self.api.as_ref().map(|api| api.score).filter(|score| *score >= min_score).unwrap_or(0);
         if self.api.as_ref().is_some_and(|api| api.tor) {
             self.categories.insert(Category::TorExit);
         }
@@ -232,17 +189,12 @@ impl Plugin for Reputation {
     }
 
     fn enrich(&self, alert: &Alert) -> Result<Answer, Failure> {
-        let mut addresses = addresses(alert)?
-            .into_iter()
-            .map(|found| self.look_up(found))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut addresses =
+            addresses(alert)?.into_iter().map(|found| self.look_up(found)).collect::<Result<Vec<_>, _>>()?;
         let mut api_skipped = Vec::new();
         if let Some(api) = &self.0.api {
             let mut left = api.max_addresses;
-            for reputed in addresses
-                .iter_mut()
-                .filter(|reputed| reputed.scope == Scope::Public && !reputed.trusted)
-            {
+            for reputed in addresses.iter_mut().filter(|reputed| reputed.scope == Scope::Public && !reputed.trusted) {
                 if left == 0 {
                     api_skipped.push(reputed.address.clone());
                     continue;
@@ -252,21 +204,11 @@ impl Plugin for Reputation {
             }
         }
         let min_score = self.0.api.as_ref().map_or(0, |api| api.min_score);
-        addresses
-            .iter_mut()
-            .for_each(|reputed| reputed.settle(min_score));
+        addresses.iter_mut().for_each(|reputed| reputed.settle(min_score));
         Answer::of(&Overall {
-            score: addresses
-                .iter()
-                .filter(|reputed| !reputed.trusted)
-                .map(|reputed| reputed.score)
-                .max()
-                .unwrap_or(0),
+            score: addresses.iter().filter(|reputed| !reputed.trusted).map(|reputed| reputed.score).max().unwrap_or(0),
             trusted: addresses.iter().any(|reputed| reputed.trusted),
-            categories: addresses
-                .iter()
-                .flat_map(|reputed| reputed.categories.iter().copied())
-                .collect(),
+            categories: addresses.iter().flat_map(|reputed| reputed.categories.iter().copied()).collect(),
             addresses,
             api_skipped,
         })

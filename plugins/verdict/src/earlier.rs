@@ -39,9 +39,7 @@ pub(crate) struct Opinion {
 
 impl Reputations {
     pub(crate) fn trusted_source(&self) -> Option<&Reputed> {
-        self.addresses
-            .iter()
-            .find(|address| address.trusted && is_source(&address.roles))
+        self.addresses.iter().find(|address| address.trusted && is_source(&address.roles))
     }
 }
 
@@ -118,21 +116,14 @@ pub(crate) struct Located {
 impl Geography {
     /// The first source that is in one of these countries.
     pub(crate) fn source_in(&self, countries: &[String]) -> Option<&Located> {
-        self.addresses
-            .iter()
-            .filter(|located| is_source(&located.roles))
-            .find(|located| {
-                let code = located.country_code.as_deref().unwrap_or_default();
-                countries
-                    .iter()
-                    .any(|country| country.eq_ignore_ascii_case(code))
-            })
+        self.addresses.iter().filter(|located| is_source(&located.roles)).find(|located| {
+            let code = located.country_code.as_deref().unwrap_or_default();
+            countries.iter().any(|country| country.eq_ignore_ascii_case(code))
+        })
     }
 
     pub(crate) fn source(&self) -> Option<&Located> {
-        self.addresses
-            .iter()
-            .find(|located| is_source(&located.roles))
+        self.addresses.iter().find(|located| is_source(&located.roles))
     }
 }
 

@@ -20,10 +20,7 @@
 //! Fields: `{ "severity"?, "points": { "severity", "reputation", "asset", "geography", "trusted" } }`, where `points` sum up to
 //! the score before it is cut to 0 to 100.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that panics has failed")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod earlier;
 mod reasons;
@@ -44,11 +41,7 @@ struct Steps {
 
 impl Default for Steps {
     fn default() -> Self {
-        Self {
-            reputation: "ip-reputation".into(),
-            asset: "asset".into(),
-            geo: "geo".into(),
-        }
+        Self { reputation: "ip-reputation".into(), asset: "asset".into(), geo: "geo".into() }
     }
 }
 
@@ -64,13 +57,7 @@ struct Weights {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self {
-            severity: 30.0,
-            reputation: 50.0,
-            asset: 15.0,
-            geography: 5.0,
-            trusted: 40.0,
-        }
+        Self { severity: 30.0, reputation: 50.0, asset: 15.0, geography: 5.0, trusted: 40.0 }
     }
 }
 
@@ -84,11 +71,7 @@ struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self {
-            malicious: 70,
-            suspicious: 40,
-            benign: 20,
-        }
+        Self { malicious: 70, suspicious: 40, benign: 20 }
     }
 }
 
@@ -123,11 +106,7 @@ struct Points {
 }
 
 impl Points {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to 0 to 100"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 100")]
     fn score(&self) -> u8 {
         let sum = self.severity + self.reputation + self.asset + self.geography + self.trusted;
         sum.clamp(0.0, 100.0).round() as u8
@@ -144,31 +123,19 @@ struct Fields {
 impl Judge {
     fn weigh(&self, evidence: &Evidence) -> Points {
         let Settings { weights, watch, .. } = &self.0;
-        let trusted_source = evidence
-            .reputation
-            .as_ref()
-            .is_some_and(|reputation| reputation.trusted_source().is_some());
-        let watched = evidence
-            .geography
-            .as_ref()
-            .is_some_and(|geography| geography.source_in(watch).is_some());
+        let trusted_source =
+            evidence.reputation.as_ref().is_some_and(|reputation| reputation.trusted_source().is_some());
+        let watched = evidence.geography.as_ref().is_some_and(|geography| geography.source_in(watch).is_some());
         let tenth = |points: f64| (points * 10.0).round() / 10.0;
         Points {
             severity: tenth(weights.severity * evidence.severity.map_or(0.0, Severity::share)),
             reputation: tenth(
                 weights.reputation
-                    * evidence
-                        .reputation
-                        .as_ref()
-                        .map_or(0.0, |reputation| f64::from(reputation.score) / 100.0),
+                    * evidence.reputation.as_ref().map_or(0.0, |reputation| f64::from(reputation.score) / 100.0),
             ),
             asset: tenth(weights.asset * evidence.assets.as_ref().map_or(0.0, Assets::share)),
             geography: if watched { weights.geography } else { 0.0 },
-            trusted: if trusted_source {
-                -weights.trusted
-            } else {
-                0.0
-            },
+            trusted: if trusted_source { -weights.trusted } else { 0.0 },
         }
     }
 
@@ -191,11 +158,7 @@ impl Plugin for Judge {
     type Settings = Settings;
 
     fn configure(settings: Settings) -> Result<Self, String> {
-        let Thresholds {
-            malicious,
-            suspicious,
-            benign,
-        } = settings.thresholds;
+        let Thresholds { malicious, suspicious, benign } = settings.thresholds;
         if !(benign <= suspicious && suspicious <= malicious && malicious <= 100) {
             return Err(format!(
                 "settings: thresholds: benign ({benign}) <= suspicious ({suspicious}) <= malicious ({malicious}) <= 100 must hold"
@@ -214,16 +177,8 @@ impl Plugin for Judge {
         };
         let points = self.weigh(&evidence);
         let score = points.score();
-        let verdict = Verdict::new(
-            self.label(score, &evidence),
-            score,
-            reasons::of(&evidence, &points, &self.0.watch),
-        );
-        Ok(Answer::of(&Fields {
-            severity: evidence.severity,
-            points,
-        })?
-        .verdict(verdict))
+        let verdict = Verdict::new(self.label(score, &evidence), score, reasons::of(&evidence, &points, &self.0.watch));
+        Ok(Answer::of(&Fields { severity: evidence.severity, points })?.verdict(verdict))
     }
 }
 

@@ -10,36 +10,16 @@ pub(crate) fn of(evidence: &Evidence, points: &Points, watch: &[String]) -> Vec<
     let mut reasons: Vec<(f64, String)> = Vec::new();
     if let Some(reputation) = &evidence.reputation {
         if let Some(source) = reputation.trusted_source() {
-            reasons.push((
-                points.trusted,
-                format!(
-                    "{} is trusted ({})",
-                    named(source),
-                    tables(source, "trusted")
-                ),
-            ));
+            reasons.push((points.trusted, format!("{} is trusted ({})", named(source), tables(source, "trusted"))));
         }
-        let mut listed: Vec<_> = reputation
-            .addresses
-            .iter()
-            .filter(|address| address.score > 0)
-            .collect();
+        let mut listed: Vec<_> = reputation.addresses.iter().filter(|address| address.score > 0).collect();
         listed.sort_by_key(|address| (address.trusted, std::cmp::Reverse(address.score)));
         for (place, address) in listed.into_iter().enumerate() {
             // The highest score is what counts; the others are told after it.
-            let weight = if place == 0 && !address.trusted {
-                points.reputation
-            } else {
-                0.0
-            };
+            let weight = if place == 0 && !address.trusted { points.reputation } else { 0.0 };
             reasons.push((weight, format!("{} {}", named(address), standing(address))));
         }
-        if reputation
-            .addresses
-            .iter()
-            .all(|address| address.score == 0)
-            && !reputation.addresses.is_empty()
-        {
+        if reputation.addresses.iter().all(|address| address.score == 0) && !reputation.addresses.is_empty() {
             reasons.push((0.0, "no address of the alert is on any list".into()));
         }
     }
@@ -47,17 +27,11 @@ pub(crate) fn of(evidence: &Evidence, points: &Points, watch: &[String]) -> Vec<
         let mut known: Vec<_> = assets.assets.iter().collect();
         known.sort_by(|one, other| other.asset.share().total_cmp(&one.asset.share()));
         for (place, asset) in known.into_iter().enumerate() {
-            reasons.push((
-                if place == 0 { points.asset } else { 0.0 },
-                described(asset),
-            ));
+            reasons.push((if place == 0 { points.asset } else { 0.0 }, described(asset)));
         }
     }
     if let Some(severity) = evidence.severity {
-        reasons.push((
-            points.severity,
-            format!("the sensor rates the alert {}", severity.word()),
-        ));
+        reasons.push((points.severity, format!("the sensor rates the alert {}", severity.word())));
     }
     if let Some(geography) = &evidence.geography {
         let watched = geography.source_in(watch);
@@ -65,20 +39,14 @@ pub(crate) fn of(evidence: &Evidence, points: &Points, watch: &[String]) -> Vec<
             let address = &source.address;
             let code = source.country_code.as_deref();
             let place = match (source.country.as_deref(), code) {
-                (Some(name), Some(code)) => {
-                    Some(format!("{address} (source) is in {name} ({code})"))
-                }
+                (Some(name), Some(code)) => Some(format!("{address} (source) is in {name} ({code})")),
                 (None, Some(code)) => Some(format!("{address} (source) is in {code}")),
                 _ if !matches!(source.scope.as_str(), "public" | "") => {
                     Some(format!("{address} (source) is a {} address", source.scope))
                 }
                 _ => None,
             };
-            let note = if watched.is_some() {
-                ", a country on the watch list"
-            } else {
-                ""
-            };
+            let note = if watched.is_some() { ", a country on the watch list" } else { "" };
             reasons.extend(place.map(|place| (points.geography, format!("{place}{note}"))));
         }
     }
@@ -94,12 +62,8 @@ fn named(address: &Reputed) -> String {
 }
 
 fn tables(address: &Reputed, category: &str) -> String {
-    let tables: Vec<_> = address
-        .feeds
-        .iter()
-        .filter(|feed| feed.category == category)
-        .map(|feed| feed.table.as_str())
-        .collect();
+    let tables: Vec<_> =
+        address.feeds.iter().filter(|feed| feed.category == category).map(|feed| feed.table.as_str()).collect();
     tables.join(", ")
 }
 
@@ -110,21 +74,10 @@ fn standing(address: &Reputed) -> String {
     if is("c2") {
         facts.push("is a known command-and-control server".to_owned());
     }
-    let block: Vec<&Listed> = address
-        .feeds
-        .iter()
-        .filter(|feed| feed.category == "blocklist")
-        .collect();
+    let block: Vec<&Listed> = address.feeds.iter().filter(|feed| feed.category == "blocklist").collect();
     if !block.is_empty() {
-        let lists: f64 = block
-            .iter()
-            .map(|feed| feed.value.unwrap_or(1.0).max(1.0))
-            .sum();
-        facts.push(if lists < 2.0 {
-            "is on a block list".to_owned()
-        } else {
-            format!("is on {lists:.0} block lists")
-        });
+        let lists: f64 = block.iter().map(|feed| feed.value.unwrap_or(1.0).max(1.0)).sum();
+        facts.push(if lists < 2.0 { "is on a block list".to_owned() } else { format!("is on {lists:.0} block lists") });
     }
     if is("tor-exit") {
         facts.push("is a Tor exit".to_owned());
@@ -133,10 +86,7 @@ fn standing(address: &Reputed) -> String {
         facts.push("is an anonymizer".to_owned());
     }
     if let Some(api) = &address.api {
-        facts.push(format!(
-            "has an abuse confidence of {} from {} reports",
-            api.score, api.reports
-        ));
+        facts.push(format!("has an abuse confidence of {} from {} reports", api.score, api.reports));
     }
     joined(&facts)
 }
@@ -149,48 +99,30 @@ fn joined(facts: &[String]) -> String {
         [one] => one.clone(),
         [first, middle @ .., last] => {
             let mut text = first.clone();
-            middle
-                .iter()
-                .for_each(|fact| text.extend([", ".to_owned(), short(fact)]));
+            middle.iter().for_each(|fact| text.extend([", ".to_owned(), short(fact)]));
             format!("{text} and {}", short(last))
         }
     }
 }
 
 fn described(known: &Known) -> String {
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
+    let text = |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
     let first = known.matched.first();
     let part = match first.map(|found| found.role.as_str()) {
         Some("destination") => "the target ",
         Some("source") => "the source ",
         _ => "",
     };
-    let name = text(&known.asset.hostname)
-        .or_else(|| first.map(|found| found.value.clone()))
-        .unwrap_or_default();
+    let name = text(&known.asset.hostname).or_else(|| first.map(|found| found.value.clone())).unwrap_or_default();
     let role = text(&known.asset.role);
     let what = match &role {
-        Some(role) => format!(
-            "is {} {role}",
-            if role.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) {
-                "an"
-            } else {
-                "a"
-            }
-        ),
+        Some(role) => {
+            format!("is {} {role}", if role.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) { "an" } else { "a" })
+        }
         None => "is an asset".into(),
     };
     match text(&known.asset.criticality) {
-        Some(criticality) => format!(
-            "{part}{name} {what} of criticality {}",
-            criticality.to_ascii_lowercase()
-        ),
+        Some(criticality) => format!("{part}{name} {what} of criticality {}", criticality.to_ascii_lowercase()),
         None => format!("{part}{name} {what}"),
     }
 }

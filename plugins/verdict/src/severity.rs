@@ -38,11 +38,7 @@ impl Severity {
             90..=100 => Some(Self::Critical),
             _ => None,
         };
-        suricata()
-            .or_else(ocsf)
-            .or_else(ecs)
-            .or_else(|| word("/severity"))
-            .or_else(|| word("/kibana/alert/severity"))
+        suricata().or_else(ocsf).or_else(ecs).or_else(|| word("/severity")).or_else(|| word("/kibana/alert/severity"))
     }
 
     fn from_word(word: &str) -> Option<Self> {

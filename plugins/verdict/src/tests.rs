@@ -31,10 +31,7 @@ fn dc01() -> Value {
 }
 
 fn judge(case: &Case, settings: Value) -> Verdict {
-    case.run(&configure::<Judge>(settings).unwrap())
-        .unwrap()
-        .verdict
-        .unwrap()
+    case.run(&configure::<Judge>(settings).unwrap()).unwrap().verdict.unwrap()
 }
 
 fn label(case: &Case) -> (String, u8) {
@@ -44,10 +41,12 @@ fn label(case: &Case) -> (String, u8) {
 
 #[test]
 fn a_listed_source_against_a_critical_target_is_malicious_and_says_why() {
-    let case = Case::new(json!({"severity": "HIGH"}))
-        .earlier("ip-reputation", listed(100, false))
-        .earlier("asset", dc01());
-    let case = case.earlier("geo", json!({"addresses": [{"address": TOR, "roles": ["source"], "scope": "public", "country_code": "DE"}]}));
+    let case =
+        Case::new(json!({"severity": "HIGH"})).earlier("ip-reputation", listed(100, false)).earlier("asset", dc01());
+    let case = case.earlier(
+        "geo",
+        json!({"addresses": [{"address": TOR, "roles": ["source"], "scope": "public", "country_code": "DE"}]}),
+    );
     let verdict = judge(&case, json!({}));
     assert_eq!((verdict.label.as_str(), verdict.score), ("malicious", 88));
     let expected = [
@@ -61,14 +60,10 @@ fn a_listed_source_against_a_critical_target_is_malicious_and_says_why() {
 
 #[test]
 fn a_trusted_source_lowers_the_score_and_is_said_to_be_trusted() {
-    let case =
-        Case::new(json!({"severity": "critical"})).earlier("ip-reputation", listed(100, true));
+    let case = Case::new(json!({"severity": "critical"})).earlier("ip-reputation", listed(100, true));
     let verdict = judge(&case, json!({}));
     assert_eq!((verdict.label.as_str(), verdict.score), ("benign", 0));
-    assert_eq!(
-        verdict.reasons[0],
-        "185.220.101.1 (source) is trusted (vpn)"
-    );
+    assert_eq!(verdict.reasons[0], "185.220.101.1 (source) is trusted (vpn)");
 }
 
 #[test]
@@ -76,34 +71,21 @@ fn thresholds_hold_exactly() {
     let case = |score: u8| Case::new(json!({})).earlier("ip-reputation", listed(score, false));
     let settings = json!({"weights": {"reputation": 100}});
     let label = |score| judge(&case(score), settings.clone()).label;
-    assert_eq!(
-        (label(70), label(69)),
-        ("malicious".into(), "suspicious".into())
-    );
-    assert_eq!(
-        (label(40), label(39)),
-        ("suspicious".into(), "unknown".into())
-    );
+    assert_eq!((label(70), label(69)), ("malicious".into(), "suspicious".into()));
+    assert_eq!((label(40), label(39)), ("suspicious".into(), "unknown".into()));
     assert_eq!((label(20), label(19)), ("unknown".into(), "benign".into()));
 }
 
 #[test]
 fn benign_needs_somebody_who_looked() {
-    assert_eq!(
-        label(&Case::new(json!({"severity": "low"}))),
-        ("unknown".into(), 8)
-    );
-    assert_eq!(
-        label(&Case::new(json!({"severity": "low"})).earlier("ip-reputation", clean())),
-        ("benign".into(), 8)
-    );
+    assert_eq!(label(&Case::new(json!({"severity": "low"}))), ("unknown".into(), 8));
+    assert_eq!(label(&Case::new(json!({"severity": "low"})).earlier("ip-reputation", clean())), ("benign".into(), 8));
     assert_eq!(label(&Case::new(json!({}))), ("unknown".into(), 0));
 }
 
 #[test]
 fn each_sensor_has_its_scale() {
-    let points =
-        |alert: Value| judge(&Case::new(alert), json!({"weights": {"severity": 100}})).score;
+    let points = |alert: Value| judge(&Case::new(alert), json!({"weights": {"severity": 100}})).score;
     assert_eq!(points(json!({"alert": {"severity": 1}})), 75);
     assert_eq!(points(json!({"alert": {"severity": 3}})), 25);
     assert_eq!(points(json!({"event": {"severity": 99}})), 100);
@@ -111,57 +93,32 @@ fn each_sensor_has_its_scale() {
     assert_eq!(points(json!({"severity_id": 4, "severity": "High"})), 75);
     assert_eq!(points(json!({"severity_id": 99})), 0);
     assert_eq!(points(json!({"severity": "CRITICAL"})), 100);
-    assert_eq!(
-        points(json!({"severity": 7})),
-        0,
-        "a number of an unknown scale is no severity"
-    );
+    assert_eq!(points(json!({"severity": 7})), 0, "a number of an unknown scale is no severity");
 }
 
 #[test]
 fn a_watched_country_counts_only_for_a_source() {
     let geo = |role: &str| json!({"addresses": [{"address": "1.1.1.1", "roles": [role], "scope": "public", "country": "Australia", "country_code": "AU"}]});
     let verdict = |role| {
-        judge(
-            &Case::new(json!({})).earlier("where", geo(role)),
-            json!({"watch": ["au"], "steps": {"geo": "where"}}),
-        )
+        judge(&Case::new(json!({})).earlier("where", geo(role)), json!({"watch": ["au"], "steps": {"geo": "where"}}))
     };
     assert_eq!(verdict("source").score, 5);
-    assert_eq!(
-        verdict("source").reasons,
-        ["1.1.1.1 (source) is in Australia (AU), a country on the watch list"]
-    );
+    assert_eq!(verdict("source").reasons, ["1.1.1.1 (source) is in Australia (AU), a country on the watch list"]);
     assert_eq!(verdict("destination").score, 0);
 }
 
 #[test]
 fn a_result_of_an_unexpected_form_is_an_error_and_a_row_of_odd_columns_is_not() {
     let judge = configure::<Judge>(json!({})).unwrap();
-    let odd = Case::new(json!({}))
-        .earlier("ip-reputation", json!({"score": "high"}))
-        .run(&judge);
+    let odd = Case::new(json!({})).earlier("ip-reputation", json!({"score": "high"})).run(&judge);
     assert!(matches!(odd, Err(Failure::Internal(why)) if why.contains("\"ip-reputation\"")));
     let row = json!({"assets": [{"matched": [{"kind": "ip", "role": "related", "value": "10.0.0.5"}], "asset": {"role": 7, "criticality": null}}]});
-    assert_eq!(
-        self::judge(&Case::new(json!({})).earlier("asset", row), json!({})).reasons,
-        ["10.0.0.5 is an asset"]
-    );
+    assert_eq!(self::judge(&Case::new(json!({})).earlier("asset", row), json!({})).reasons, ["10.0.0.5 is an asset"]);
 }
 
 #[test]
 fn thresholds_out_of_order_are_refused() {
-    let error = configure::<Judge>(json!({"thresholds": {"malicious": 30}}))
-        .err()
-        .unwrap();
-    assert!(
-        error.contains("suspicious (40) <= malicious (30)"),
-        "{error}"
-    );
-    assert!(
-        configure::<Judge>(json!({"weight": {}}))
-            .err()
-            .unwrap()
-            .contains("unknown field `weight`")
-    );
+    let error = configure::<Judge>(json!({"thresholds": {"malicious": 30}})).err().unwrap();
+    assert!(error.contains("suspicious (40) <= malicious (30)"), "{error}");
+    assert!(configure::<Judge>(json!({"weight": {}})).err().unwrap().contains("unknown field `weight`"));
 }

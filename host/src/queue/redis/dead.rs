@@ -20,7 +20,9 @@ static DEPTH: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("dept
 impl Shared {
     /// See [`crate::queue::Queue::depth`].
     pub(super) async fn depth(&self) -> Result<Depth, QueueError> {
-        let call = Call::new(&DEPTH, &[&self.keys.stream, &self.keys.store, &self.keys.dead]).arg(&self.group);
+        let call = Call::new(&DEPTH, &[&self.keys.stream, &self.keys.store, &self.keys.dead])
+            .arg(&self.group)
+            .arg(&self.keys.leases);
         let answer = self.run(&self.commands, &call).await?;
         let parse = |answer| {
             let [entries, pending, stored, dead, now, first] = reply::exactly(answer)?;

@@ -76,23 +76,14 @@ impl Plugin for Mischief {
             Some("configure-trap") => std::process::abort(),
             _ => {}
         }
-        Ok(Self {
-            settings,
-            calls: Cell::new(0),
-        })
+        Ok(Self { settings, calls: Cell::new(0) })
     }
 
     fn enrich(&self, alert: &Alert) -> Result<Answer, Failure> {
         self.calls.set(self.calls.get() + 1);
-        let count = |pointer| {
-            alert
-                .get::<u64>(pointer)
-                .or_else(|| self.settings[&pointer[1..]].as_u64())
-        };
-        let asked = alert
-            .str("/mischief")
-            .or_else(|| self.settings["do"].as_str().map(str::to_owned))
-            .unwrap_or_default();
+        let count = |pointer| alert.get::<u64>(pointer).or_else(|| self.settings[&pointer[1..]].as_u64());
+        let asked =
+            alert.str("/mischief").or_else(|| self.settings["do"].as_str().map(str::to_owned)).unwrap_or_default();
         match asked.as_str() {
             "loop" => Answer::of(&json!({ "spun": spin(u64::MAX) })),
             "slow" => Answer::of(&json!({ "spun": spin(count("/spin").unwrap_or(1_000_000)) })),
@@ -102,36 +93,27 @@ impl Plugin for Mischief {
             "recurse" => Answer::of(&json!({ "depth": recurse(0) })),
             "grow" => grow(),
             "big-answer" => {
-                let bytes =
-                    usize::try_from(count("/bytes").unwrap_or(1 << 20)).unwrap_or(usize::MAX);
+                let bytes = usize::try_from(count("/bytes").unwrap_or(1 << 20)).unwrap_or(usize::MAX);
                 Answer::of(&json!({ "big": "x".repeat(bytes) }))
             }
             "not-json" => Ok(Answer::from_json("{ this is no JSON")),
             "not-object" => Ok(Answer::from_json("[1, 2, 3]")),
-            "add-observable" => {
-                Ok(Answer::from_json("{}").observable("ip", "related", "198.51.100.7"))
-            }
+            "add-observable" => Ok(Answer::from_json("{}").observable("ip", "related", "198.51.100.7")),
             "bad-verdict" => {
-                let verdict = Verdict {
-                    label: "catastrophic".into(),
-                    score: 255,
-                    reasons: vec!["because".into()],
-                };
+                let verdict = Verdict { label: "catastrophic".into(), score: 255, reasons: vec!["because".into()] };
                 Ok(Answer::from_json("{}").verdict(verdict))
             }
             "invalid" => Err(Failure::invalid("mischief finds the alert invalid")),
             "internal" => Err(Failure::internal("mischief is wrong")),
             "unavailable" => match count("/after_ms") {
-                Some(after) => Err(Failure::unavailable_for(
-                    "mischief is away",
-                    u32::try_from(after).unwrap_or(u32::MAX),
-                )),
+                Some(after) => {
+                    Err(Failure::unavailable_for("mischief is away", u32::try_from(after).unwrap_or(u32::MAX)))
+                }
                 None => Err(Failure::unavailable("mischief is away")),
             },
             "not-applicable" => Err(Failure::not_applicable("mischief has nothing to do here")),
             "log-flood" => {
-                (0..count("/count").unwrap_or(u64::MAX))
-                    .for_each(|line| log::info(&format!("line {line}")));
+                (0..count("/count").unwrap_or(u64::MAX)).for_each(|line| log::info(&format!("line {line}")));
                 Answer::of(&json!({ "flooded": true }))
             }
             "lookup-flood" => {
