@@ -10,7 +10,6 @@ const LONGEST: usize = 500;
 
 /// Files that are longer, each with the reason.
 const LONGER: &[(&str, &str)] = &[
-    ("host/src/config.rs", "one shape with its defaults and checks; in pieces it is harder to follow"),
     ("host/src/plugin/directory.rs", "noticing files and what serves meanwhile are one state machine"),
     ("host/tests/sandbox.rs", "a pair of tests for each bound, and the guests that they need"),
 ];

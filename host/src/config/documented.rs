@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::raw::*;
 use super::*;
 
 const FILE: &str = include_str!("../../../dossier.toml");

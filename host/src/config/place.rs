@@ -1,0 +1,59 @@
+//! Where things stand in the configuration's file: turns offsets and keys into findings with lines.
+
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+
+/// A path as people write it (`step.1.fuel`), without what [`Spanned`] puts into it.
+pub(super) fn dotted(path: &serde_ignored::Path<'_>) -> String {
+    let path = path.to_string();
+    let segments: Vec<_> = path.split('.').filter(|segment| *segment != "?" && !segment.starts_with('$')).collect();
+    segments.join(".")
+}
+
+/// The file while it is read: turns offsets into lines.
+pub(super) struct Place<'a> {
+    pub(super) file: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Place<'_> {
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
+    }
+
+    pub(super) fn finding(&self, offset: Option<usize>, message: impl Into<String>) -> Finding {
+        Finding { file: self.file.to_owned(), line: offset.map(|offset| self.line(offset)), message: message.into() }
+    }
+
+    pub(super) fn toml_error(&self, error: &toml::de::Error) -> Finding {
+        self.finding(error.span().map(|span| span.start), error.message().replace('\n', ", "))
+    }
+
+    /// The line of a dotted key (`step.0.plugni`).
+    pub(super) fn line_of_key(&self, path: &str) -> Option<usize> {
+        let root = toml::de::DeTable::parse(self.text).ok()?;
+        let mut table = root.get_ref();
+        let mut segments = path.split('.').peekable();
+        while let Some(segment) = segments.next() {
+            let (key, value) = table.get_key_value(segment)?;
+            if segments.peek().is_none() {
+                return Some(self.line(key.span().start));
+            }
+            let mut value = value.get_ref();
+            while let toml::de::DeValue::Array(array) = value {
+                value = array.get(segments.next()?.parse::<usize>().ok()?)?.get_ref();
+            }
+            table = match value {
+                toml::de::DeValue::Table(inner) => inner,
+                _ => return None,
+            };
+        }
+        None
+    }
+
+    /// A path of the file, relative to the file's folder.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+}

@@ -1,0 +1,463 @@
+//! The file's shape as it is written, and how it becomes a [`Config`]: defaults, and what does not fit together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::place::Place;
+use super::value::{self, ByteCount, Period, Text};
+use super::{
+    AdminConfig, AlertConfig, Config, Finding, HostConfig, HttpConfig, Limits, LogConfig, ObservableConfig,
+    PluginsConfig, QueueConfig, QueueKind, RedisConfig, StepConfig, TableConfig, TableFormat,
+};
+
+/// The time that a step with an HTTP grant has, where none is said.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawConfig {
+    state_dir: Option<Text>,
+    queue: RawQueue,
+    store: RawStore,
+    host: RawHost,
+    alert: RawAlert,
+    plugins: RawPlugins,
+    tables: BTreeMap<String, Spanned<RawTable>>,
+    http: BTreeMap<String, Spanned<RawHttp>>,
+    step: Vec<Spanned<RawStep>>,
+    admin: RawAdmin,
+    log: LogConfig,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawKind {
+    #[default]
+    Directory,
+    Redis,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawQueue {
+    kind: RawKind,
+    path: Option<Spanned<Text>>,
+    url: Option<Spanned<Text>>,
+    stream: Option<Spanned<Text>>,
+    group: Option<Spanned<Text>>,
+    lease: Option<Spanned<Period>>,
+    dedupe_window: Option<Spanned<Period>>,
+    batch: Option<Spanned<usize>>,
+    max_alert_size: Option<ByteCount>,
+    max_crashes: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawStore {
+    retention: Option<Spanned<Period>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawHost {
+    in_flight: Option<Spanned<usize>>,
+    grace: Option<Period>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawAlert {
+    id: Option<Spanned<Vec<String>>>,
+    observables: Vec<Spanned<ObservableConfig>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawPlugins {
+    dir: Option<Text>,
+    auto: Option<bool>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawTable {
+    file: Text,
+    format: Option<TableFormat>,
+    columns: Option<Vec<String>>,
+    key: Option<OneOrMany>,
+    comment: Option<char>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawHttp {
+    url: Spanned<Text>,
+    #[serde(default)]
+    headers: BTreeMap<String, Text>,
+    #[serde(default)]
+    private: bool,
+    max_response: Option<ByteCount>,
+    concurrency: Option<usize>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawStep {
+    plugin: Spanned<String>,
+    name: Option<String>,
+    #[serde(default)]
+    tables: Vec<Spanned<String>>,
+    #[serde(default)]
+    http: Vec<Spanned<String>>,
+    settings: Option<Spanned<toml::Table>>,
+    fuel: Option<u64>,
+    timeout: Option<Period>,
+    memory: Option<Spanned<ByteCount>>,
+    answer: Option<ByteCount>,
+    required: Option<bool>,
+    retries: Option<u32>,
+    reuse: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawAdmin {
+    address: Option<Spanned<Text>>,
+}
+
+impl RawConfig {
+    pub(super) fn finish(self, place: &Place<'_>, findings: &mut Vec<Finding>) -> Config {
+        // A step may name what is there, be it right or wrong: what is wrong with it is said once.
+        let known = Known { tables: self.tables.keys().cloned().collect(), http: self.http.keys().cloned().collect() };
+        let tables: BTreeMap<_, _> = self
+            .tables
+            .into_iter()
+            .filter_map(|(name, table)| Some((name.clone(), table_config(&name, table, place, findings)?)))
+            .collect();
+        let http: BTreeMap<_, _> = self
+            .http
+            .into_iter()
+            .filter_map(|(name, http)| Some((name.clone(), http_config(&name, http, place, findings)?)))
+            .collect();
+        let mut steps: Vec<StepConfig> = Vec::new();
+        for step in self.step {
+            let offset = step.span().start;
+            let step = step_config(step, &known, place, findings);
+            if steps.iter().any(|other| other.name == step.name) {
+                let message = format!("two steps are named \"{}\"; give one of them another name = \"…\"", step.name);
+                findings.push(place.finding(Some(offset), message));
+            }
+            steps.push(step);
+        }
+        let retention = self.store.retention;
+        if let (Some(retention), RawKind::Directory) = (&retention, self.queue.kind) {
+            let message = "retention is for the queue kind \"redis\"; delete old files of processed/ yourself, \
+                           e.g. with find -mtime";
+            findings.push(place.finding(Some(retention.span().start), message));
+        }
+        Config {
+            file: place.file.to_owned(),
+            sha256: crate::digest::sha256_hex(place.text.as_bytes()),
+            queue: self.queue.finish(retention.map(|value| value.into_inner().0), place, findings),
+            host: HostConfig {
+                state_dir: place.path(self.state_dir.as_ref().map_or("state", |text| &text.0)),
+                in_flight: positive(self.host.in_flight, 256, "in_flight", place, findings),
+                grace: self.host.grace.map_or(Duration::from_secs(30), |period| period.0),
+            },
+            alert: alert_config(self.alert, place, findings),
+            plugins: PluginsConfig {
+                dir: place.path(self.plugins.dir.as_ref().map_or("plugins", |text| &text.0)),
+                auto: self.plugins.auto.unwrap_or(true),
+            },
+            tables,
+            http,
+            steps,
+            admin: admin_config(self.admin, place, findings),
+            log: self.log,
+        }
+    }
+}
+
+fn positive(
+    value: Option<Spanned<usize>>,
+    default: usize,
+    name: &str,
+    place: &Place<'_>,
+    findings: &mut Vec<Finding>,
+) -> usize {
+    let Some(value) = value else { return default };
+    if *value.get_ref() == 0 {
+        findings.push(place.finding(Some(value.span().start), format!("{name} must be at least 1")));
+        return default;
+    }
+    value.into_inner()
+}
+
+impl RawQueue {
+    fn finish(self, retention: Option<Duration>, place: &Place<'_>, findings: &mut Vec<Finding>) -> QueueConfig {
+        let mut stray = |present: Option<usize>, key: &str, kind: &str| {
+            if let Some(offset) = present {
+                let message = format!("{key} is for the queue kind \"{kind}\"; set kind = \"{kind}\" or leave it out");
+                findings.push(place.finding(Some(offset), message));
+            }
+        };
+        let at = |text: &Option<Spanned<Text>>| text.as_ref().map(|text| text.span().start);
+        match self.kind {
+            RawKind::Directory => {
+                stray(at(&self.url), "url", "redis");
+                stray(at(&self.stream), "stream", "redis");
+                stray(at(&self.group), "group", "redis");
+                stray(self.lease.as_ref().map(|lease| lease.span().start), "lease", "redis");
+                stray(self.dedupe_window.as_ref().map(|window| window.span().start), "dedupe_window", "redis");
+            }
+            RawKind::Redis => stray(at(&self.path), "path", "directory"),
+        }
+        let text = |value: Option<Spanned<Text>>, default: &str| {
+            value.map_or_else(|| default.to_owned(), |text| text.into_inner().0)
+        };
+        if let Some(lease) = &self.lease
+            && lease.get_ref().0 < Duration::from_secs(1)
+        {
+            findings.push(place.finding(Some(lease.span().start), "lease must be at least 1s"));
+        }
+        QueueConfig {
+            kind: match self.kind {
+                RawKind::Directory => QueueKind::Directory { path: place.path(&text(self.path, "queue")) },
+                RawKind::Redis => QueueKind::Redis(RedisConfig {
+                    url: text(self.url, "redis://127.0.0.1:6379/0"),
+                    stream: text(self.stream, "alerts"),
+                    group: text(self.group, "dossier"),
+                    lease: self.lease.map_or(Duration::from_secs(15), |lease| lease.into_inner().0),
+                    dedupe_window: self.dedupe_window.map_or(Duration::from_secs(600), |period| period.into_inner().0),
+                    retention,
+                }),
+            },
+            batch: positive(self.batch, 100, "batch", place, findings),
+            max_alert_size: self.max_alert_size.map_or(1 << 20, |size| size.0),
+            max_crashes: self.max_crashes.unwrap_or(3).max(1),
+        }
+    }
+}
+
+fn alert_config(raw: RawAlert, place: &Place<'_>, findings: &mut Vec<Finding>) -> AlertConfig {
+    let mut check = |pointer: &str, offset: usize| {
+        if !pointer.starts_with('/') {
+            let message = format!("\"{pointer}\" is no JSON pointer; write it with a slash, as in \"/source/ip\"");
+            findings.push(place.finding(Some(offset), message));
+        }
+    };
+    if let Some(ids) = &raw.id {
+        ids.get_ref().iter().for_each(|pointer| check(pointer, ids.span().start));
+    }
+    for observable in &raw.observables {
+        check(&observable.get_ref().pointer, observable.span().start);
+    }
+    AlertConfig {
+        id: raw.id.map_or_else(|| ["/id", "/uuid", "/alert_id"].map(str::to_owned).to_vec(), Spanned::into_inner),
+        observables: raw.observables.into_iter().map(Spanned::into_inner).collect(),
+    }
+}
+
+fn admin_config(raw: RawAdmin, place: &Place<'_>, findings: &mut Vec<Finding>) -> AdminConfig {
+    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9464));
+    let Some(address) = raw.address else { return AdminConfig { address: Some(default) } };
+    match address.get_ref().0.as_str() {
+        "off" => AdminConfig { address: None },
+        text => match text.parse() {
+            Ok(address) => AdminConfig { address: Some(address) },
+            Err(_) => {
+                let message =
+                    format!("\"{text}\" is no address; write address and port, as in \"127.0.0.1:9464\", or \"off\"");
+                findings.push(place.finding(Some(address.span().start), message));
+                AdminConfig { address: None }
+            }
+        },
+    }
+}
+
+fn table_config(
+    name: &str,
+    table: Spanned<RawTable>,
+    place: &Place<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<TableConfig> {
+    let offset = table.span().start;
+    let table = table.into_inner();
+    let file = place.path(&table.file.0);
+    let mut refuse = |message: String| {
+        findings.push(place.finding(Some(offset), format!("table \"{name}\": {message}")));
+        None
+    };
+    let by_name = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => Some(TableFormat::Csv),
+        Some("tsv") => Some(TableFormat::Tsv),
+        Some("jsonl" | "ndjson") => Some(TableFormat::Jsonl),
+        Some("mmdb") => Some(TableFormat::Mmdb),
+        Some("txt" | "list") => Some(TableFormat::List),
+        _ => None,
+    };
+    let Some(format) = table.format.or(by_name) else {
+        return refuse("its format does not show in the file's name; add format = \"csv\", \"tsv\", \"list\", \"jsonl\" or \"mmdb\"".into());
+    };
+    let key = match table.key {
+        Some(OneOrMany::One(key)) => vec![key],
+        Some(OneOrMany::Many(keys)) => keys,
+        None => Vec::new(),
+    };
+    let keyed = matches!(format, TableFormat::Csv | TableFormat::Tsv | TableFormat::Jsonl);
+    if keyed && key.is_empty() {
+        return refuse("it has no key; add key = \"column\"".into());
+    }
+    if !keyed && !key.is_empty() {
+        return refuse("key is for csv, tsv and jsonl; leave it out".into());
+    }
+    if let Some(columns) = &table.columns {
+        if !matches!(format, TableFormat::Csv | TableFormat::Tsv) {
+            return refuse("columns are for csv and tsv; leave them out".into());
+        }
+        if let Some(missing) = key.iter().find(|key| !columns.contains(key)) {
+            return refuse(format!("its key \"{missing}\" is none of its columns ({})", columns.join(", ")));
+        }
+    }
+    if table.comment.is_some() && format == TableFormat::Mmdb {
+        return refuse("comment is not for mmdb; leave it out".into());
+    }
+    if table.comment.is_some_and(|comment| !comment.is_ascii()) {
+        return refuse("comment must be one ASCII character".into());
+    }
+    let line = place.line(offset);
+    Some(TableConfig { file, format, columns: table.columns, key, comment: table.comment, line })
+}
+
+fn http_config(
+    name: &str,
+    http: Spanned<RawHttp>,
+    place: &Place<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<HttpConfig> {
+    let http = http.into_inner();
+    let offset = http.url.span().start;
+    let url = match url::Url::parse(&http.url.get_ref().0) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
+        _ => {
+            let message = format!("http \"{name}\": url must be http:// or https:// with a host");
+            findings.push(place.finding(Some(offset), message));
+            return None;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        let message = format!("http \"{name}\": url must not hold credentials or a query; put secrets into headers");
+        findings.push(place.finding(Some(offset), message));
+        return None;
+    }
+    for (header, value) in &http.headers {
+        // The value may be a secret: it is not shown.
+        let wrong = if reqwest::header::HeaderName::try_from(header).is_err() {
+            "is no header's name; it may hold letters, digits and '-'"
+        } else if reqwest::header::HeaderValue::try_from(&value.0).is_err() {
+            "has a value with a line break or another control character; take that out"
+        } else {
+            continue;
+        };
+        let message = format!("http \"{name}\": \"{header}\" {wrong}");
+        let line = place.line_of_key(&format!("http.{name}.headers.{header}"));
+        findings.push(Finding { line: line.or(Some(place.line(offset))), ..place.finding(None, message) });
+    }
+    Some(HttpConfig {
+        url,
+        headers: http.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        private: http.private,
+        max_response: http.max_response.map_or(1 << 20, |size| size.0),
+        concurrency: http.concurrency.unwrap_or(8).max(1),
+    })
+}
+
+/// The names that a step's grants can have.
+struct Known {
+    tables: BTreeSet<String>,
+    http: BTreeSet<String>,
+}
+
+fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, findings: &mut Vec<Finding>) -> StepConfig {
+    let line = place.line(step.get_ref().plugin.span().start);
+    let step = step.into_inner();
+    let name = step.name.unwrap_or_else(|| step.plugin.get_ref().clone());
+    let mut refuse = |offset: usize, message: String| {
+        findings.push(place.finding(Some(offset), format!("step \"{name}\": {message}")));
+    };
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        refuse(step.plugin.span().start, "its name may hold letters, digits, '-', '_' and '.' only".into());
+    }
+    for table in &step.tables {
+        if !known.tables.contains(table.get_ref()) {
+            let table_name = table.get_ref();
+            refuse(
+                table.span().start,
+                format!("there is no table \"{table_name}\"; add [tables.{table_name}] or take it out of tables"),
+            );
+        }
+    }
+    for api in &step.http {
+        if !known.http.contains(api.get_ref()) {
+            let api_name = api.get_ref();
+            refuse(
+                api.span().start,
+                format!("there is no HTTP interface \"{api_name}\"; add [http.{api_name}] or take it out of http"),
+            );
+        }
+    }
+    let settings = match step.settings {
+        None => "{}".to_owned(),
+        Some(settings) => {
+            let offset = settings.span().start;
+            let settings = toml::Value::Table(settings.into_inner());
+            if let Some(text) = value::find_variable(&settings) {
+                refuse(
+                    offset,
+                    format!(
+                        "settings hold {text}; they end in the plugin's memory, so no variable is filled in there: write the value, or put a secret into the headers of [http.…]"
+                    ),
+                );
+            }
+            value::to_json(&settings).to_string()
+        }
+    };
+    let default = Limits::default();
+    let memory = step.memory.map_or(default.memory, |memory| {
+        if memory.get_ref().0 < 64 << 10 {
+            refuse(memory.span().start, "memory must be at least 64KiB, one page".into());
+        }
+        memory.into_inner().0
+    });
+    let reuse = step.reuse.map_or(1, |reuse| {
+        if *reuse.get_ref() == 0 {
+            refuse(reuse.span().start, "reuse must be at least 1 (a fresh instance for every alert)".into());
+        }
+        reuse.into_inner()
+    });
+    let timeout = if step.http.is_empty() { default.timeout } else { HTTP_TIMEOUT };
+    StepConfig {
+        plugin: step.plugin.into_inner(),
+        tables: step.tables.into_iter().map(Spanned::into_inner).collect(),
+        http: step.http.into_iter().map(Spanned::into_inner).collect(),
+        settings,
+        limits: Limits {
+            fuel: step.fuel.unwrap_or(default.fuel),
+            timeout: step.timeout.map_or(timeout, |period| period.0),
+            memory,
+            answer: step.answer.map_or(default.answer, |size| size.0),
+        },
+        required: step.required.unwrap_or(true),
+        retries: step.retries.unwrap_or(5),
+        reuse,
+        line: Some(line),
+        name,
+    }
+}
