@@ -64,7 +64,7 @@ impl Health {
 /// Why there is no admin address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "admin address {address} cannot be listened on: {error}; choose another as address in [admin], or port 0 for any that is free"
+    "admin address {address} cannot be listened on; choose another as address in [admin], or port 0 for any that is free"
 )]
 pub struct AdminError {
     /// The address.

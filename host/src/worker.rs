@@ -10,7 +10,7 @@ mod task;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{RwLock, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,14 +19,15 @@ use crate::admin::Health;
 use crate::alert::Decoder;
 use crate::config::Config;
 use crate::pipeline::Pipeline;
-use crate::queue::{Delivery, Queue, QueueError};
+use crate::queue::{Body, Delivery, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{HostStopped, HostStopping, QueueRecovered, QueueTrouble};
 use crate::telemetry::logging::LogError;
 
-/// How many bytes of alerts are decoded at once: a parsed alert takes up to sixteen times its bytes.
-const DECODED_BYTES: u32 = 16 << 20;
+/// How many bytes of alerts are in flight at once, but that a larger alert may be alone: a parsed alert takes up to sixteen
+/// times its bytes.
+const BYTES_IN_FLIGHT: u32 = 16 << 20;
 
 /// The longest pause after the queue refused something.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -55,8 +56,9 @@ pub struct Worker {
 /// Why a worker ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The queue will not work before somebody mends something.
-    #[error("the queue is broken: {0}")]
+    /// The queue will not work before somebody mends something, or did not work for longer than the grace while it was only to be
+    /// emptied.
+    #[error("the queue does not work: {0}")]
     Queue(QueueError),
     /// The log cannot be written: nothing may happen in silence.
     #[error(transparent)]
@@ -71,11 +73,30 @@ struct Shared {
     telemetry: Arc<Telemetry>,
     /// One for each alert in flight, from the read to the commit.
     slots: Arc<Semaphore>,
-    /// One for each byte that is decoded.
-    decoded: Semaphore,
+    /// One for each byte of them.
+    bytes: Arc<Semaphore>,
     /// Held for reading while an alert's plugins run, for writing while a suspect's do: a suspect runs alone.
     alone: RwLock<()>,
     stop: CancellationToken,
+}
+
+/// What an alert holds from the read to the commit.
+struct Room {
+    _slot: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl Shared {
+    /// Waits until there is room for this delivery. Whoever holds room gives it back by itself, so this ends.
+    async fn room(&self, delivery: &Delivery) -> Option<Room> {
+        let size = match &delivery.body {
+            Body::Alert(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(BYTES_IN_FLIGHT),
+            Body::Refused { .. } => 0,
+        };
+        // Neither semaphore is ever closed.
+        let bytes = self.bytes.clone().acquire_many_owned(size).await.ok()?;
+        Some(Room { _slot: self.slots.clone().acquire_owned().await.ok()?, _bytes: bytes })
+    }
 }
 
 impl Worker {
@@ -91,7 +112,7 @@ impl Worker {
             queue: self.queue.clone(),
             telemetry: self.telemetry.clone(),
             slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
-            decoded: Semaphore::new(DECODED_BYTES as usize),
+            bytes: Arc::new(Semaphore::new(BYTES_IN_FLIGHT as usize)),
             alone: RwLock::new(()),
             stop: self.stop.clone(),
         });
@@ -156,7 +177,7 @@ impl Worker {
                 let room = shared.slots.clone().acquire_owned().await.ok();
                 Ok::<_, WorkerError>(current.zip(room))
             };
-            let (current, room) = tokio::select! {
+            let (_, room) = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 ready = ready => match ready? {
@@ -166,24 +187,30 @@ impl Worker {
             };
             drop(room);
             let free = shared.slots.available_permits();
-            if until_empty && free == self.config.host.in_flight && self.is_empty(&mut trouble).await? {
-                self.telemetry.emit(&HostStopping { why: "queue empty" });
-                return Ok(());
-            }
+            let idle = until_empty && free == self.config.host.in_flight;
             let max = free.clamp(1, self.config.queue.batch);
             let received = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                received = self.queue.receive(max) => received,
+                received = async {
+                    if idle && self.is_empty().await? { Ok(None) } else { self.queue.receive(max).await.map(Some) }
+                } => received,
             };
             match received {
-                Ok(deliveries) => {
+                Ok(None) => {
+                    self.telemetry.emit(&HostStopping { why: "queue empty" });
+                    return Ok(());
+                }
+                Ok(Some(deliveries)) => {
                     trouble.over();
+                    // Plugins may have changed while the queue was empty. Without a pipeline what was read goes back.
+                    let Some(current) = self.pipeline.borrow().clone() else { continue };
                     for delivery in deliveries {
                         self.start(shared, done, tasks, &current, delivery).await;
                     }
                 }
-                Err(error) if until_empty || matches!(error, QueueError::Broken(_)) => {
+                Err(error @ QueueError::Broken(_)) => return Err(WorkerError::Queue(error)),
+                Err(error) if until_empty && trouble.lasted() > self.config.host.grace => {
                     return Err(WorkerError::Queue(error));
                 }
                 Err(error) => trouble.pause(&error, &self.stop).await,
@@ -191,7 +218,7 @@ impl Worker {
         }
     }
 
-    /// Starts the task of one alert, as soon as there is a slot for it.
+    /// Starts the task of one alert, as soon as there is room for it.
     async fn start(
         &self,
         shared: &Arc<Shared>,
@@ -200,22 +227,15 @@ impl Worker {
         pipeline: &Arc<Pipeline>,
         delivery: Delivery,
     ) {
-        // The semaphore is never closed; without a slot the delivery is dropped, which leaves it pending.
-        let Ok(slot) = shared.slots.clone().acquire_owned().await else { return };
-        let task = task::run(shared.clone(), pipeline.clone(), self.tables.snapshot(), delivery, slot, done.clone());
+        // A delivery without room is dropped, which leaves it pending.
+        let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&delivery)).await else { return };
+        let task = task::run(shared.clone(), pipeline.clone(), self.tables.snapshot(), delivery, room, done.clone());
         tasks.spawn(task);
     }
 
     /// Whether nothing is waiting or in flight, here or at another host.
-    async fn is_empty(&self, trouble: &mut Trouble) -> Result<bool, WorkerError> {
-        match self.queue.depth().await {
-            Ok(depth) => Ok(depth.waiting == 0 && depth.in_flight == 0),
-            Err(error @ QueueError::Broken(_)) => Err(WorkerError::Queue(error)),
-            Err(error) => {
-                trouble.pause(&error, &self.stop).await;
-                Ok(false)
-            }
-        }
+    async fn is_empty(&self) -> Result<bool, QueueError> {
+        self.queue.depth().await.map(|depth| depth.waiting == 0 && depth.in_flight == 0)
     }
 }
 
@@ -254,6 +274,11 @@ impl Trouble {
         let pause = Duration::from_millis(100).saturating_mul(1 << self.pauses.min(10)).min(LONGEST_PAUSE);
         self.pauses += 1;
         stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+
+    /// For how long it has not worked.
+    fn lasted(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Tells that it works again, if it did not.

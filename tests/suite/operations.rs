@@ -207,6 +207,58 @@ fn a_step_that_misbehaves_sends_its_alert_to_the_dead_letters_with_the_reason_an
     });
 }
 
+/// A site whose one step is the guest that misbehaves.
+fn mischief(kind: &Kind, more: &str) -> Site {
+    let site = Site::new(&format!(
+        "{}[tables.t]\nfile = \"t.txt\"\n[http.api]\nurl = \"http://127.0.0.1:9\"\n\
+         [[step]]\nplugin = \"mischief\"\ntables = [\"t\"]\nhttp = [\"api\"]\n{more}",
+        kind.config()
+    ));
+    site.install("mischief");
+    site.write("t.txt", b"key\n");
+    site
+}
+
+#[test]
+fn an_alert_whose_entry_is_touched_or_trimmed_in_flight_is_buried_with_its_bytes() {
+    both(|kind| {
+        let site = mischief(kind, "retries = 3\n");
+        let alert = br#"{"id":"held","mischief":"unavailable"}"#;
+        kind.put(&site, alert);
+        let host = site.start();
+        wait_for("the first retry", || host.log().iter().any(|line| line.to_string().contains("held")).then_some(()));
+        kind.disturb(&site);
+        let dead = wait_for("the dead letter", || Some(kind.dead(&site)).filter(|dead| !dead.is_empty()));
+        assert_eq!(dead[0], ("unavailable".to_owned(), alert.to_vec()));
+    });
+}
+
+#[test]
+fn a_burst_of_alerts_whose_plugin_computes_long_does_not_end_as_time_outs() {
+    let kind = Kind::Directory;
+    let site = mischief(&kind, "timeout = \"500ms\"\nfuel = 1_000_000_000\n");
+    let alerts: String =
+        (0..200).map(|n| format!("{{\"id\":\"{n}\",\"mischief\":\"slow\",\"spin\":20000000}}\n")).collect();
+    site.send(alerts.as_bytes());
+    site.succeed(&["run", "--until-empty"]);
+    assert_eq!((kind.records(&site).len(), kind.dead(&site).len()), (200, 0));
+}
+
+#[test]
+fn a_host_with_nothing_to_do_does_nothing() {
+    let site = four_plugins(&Kind::Directory);
+    let host = site.start();
+    host.admin();
+    // What a start leaves to do is over after a while; then a second of idling is measured.
+    let idle = wait_for("the host to be idle", || {
+        let before = host.processor_time();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let used = host.processor_time() - before;
+        (used < std::time::Duration::from_millis(200)).then_some(used)
+    });
+    println!("{idle:?} of processor time in a second");
+}
+
 /// The project's own threat API on a port of the test's; killed when it is dropped.
 struct ThreatApi {
     child: Child,

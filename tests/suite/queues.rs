@@ -55,6 +55,25 @@ impl Kind {
         }
     }
 
+    /// Disturbs the only alert while a host has it: touches its file, or deletes its entry.
+    pub fn disturb(&self, site: &Site) {
+        match self {
+            Self::Directory => {
+                let entry = std::fs::read_dir(site.path("queue/pending")).expect("a folder").next();
+                let file =
+                    std::fs::File::options().append(true).open(entry.expect("an alert").expect("an entry").path());
+                let now = std::time::SystemTime::now();
+                file.expect("the alert's file").set_modified(now).expect("the file can be touched");
+            }
+            Self::Redis(server) => {
+                let entries: Vec<(String, Vec<String>)> =
+                    server.ask(&["XRANGE", "alerts", "-", "+"]).expect("the stream can be read");
+                let deleted: u64 = server.ask(&["XDEL", "alerts", &entries[0].0]).expect("XDEL");
+                assert_eq!(deleted, 1);
+            }
+        }
+    }
+
     /// Every stored record.
     pub fn records(&self, site: &Site) -> Vec<Value> {
         match self {

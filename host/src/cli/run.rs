@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,10 @@ use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
 
 /// How long to wait before the queue is tried again at start.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How much longer than its grace a host may take to stop: to commit what is done, to give back the rest, to write the log.
+const LAST_RESORT: Duration = Duration::from_secs(15);
 
 /// Runs the host until it is told to stop; with `until_empty` also until nothing is waiting or in flight.
 ///
@@ -39,7 +43,7 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     health.set("start", Some("the host is starting".to_owned()));
 
     let stop = CancellationToken::new();
-    stop_on_signals(&stop, &telemetry)?;
+    stop_on_signals(&stop, &telemetry, config.host.grace)?;
     let admin = match config.admin.address {
         Some(address) => {
             let listener = admin::bind(address).await?;
@@ -53,9 +57,9 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
 
     let tables = Arc::new(Tables::open(&config, telemetry.clone()).map_err(ConfigError)?);
     tokio::spawn(tables.clone().watch(stop.clone()));
-    let plugins = Plugins::start(config.clone(), telemetry.clone(), health.clone())
-        .await
-        .context("the plugin runtime cannot be set up")?;
+    let started = stop.run_until_cancelled(Plugins::start(config.clone(), telemetry.clone(), health.clone())).await;
+    let Some(plugins) = started else { return Ok(ExitCode::SUCCESS) };
+    let plugins = plugins.context("the plugin runtime cannot be set up")?;
     let Some(queue) = open_queue(&config, &telemetry, &health, &stop, until_empty).await? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -84,6 +88,7 @@ async fn open_queue(
     stop: &CancellationToken,
     until_empty: bool,
 ) -> anyhow::Result<Option<Arc<dyn Queue>>> {
+    let began = Instant::now();
     loop {
         let Some(opened) = stop.run_until_cancelled(queue::open(&config.queue, telemetry.clone())).await else {
             return Ok(None);
@@ -93,7 +98,7 @@ async fn open_queue(
                 health.set("queue open", None);
                 return Ok(Some(queue));
             }
-            Err(QueueError::Unavailable(error)) if !until_empty => {
+            Err(QueueError::Unavailable(error)) if !until_empty || began.elapsed() < config.host.grace => {
                 telemetry.emit(&QueueTrouble { operation: "open", error: &error });
                 health.set("queue open", Some(error));
             }
@@ -103,8 +108,15 @@ async fn open_queue(
     }
 }
 
-/// Cancels `stop` at SIGTERM or SIGINT.
-fn stop_on_signals(stop: &CancellationToken, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
+/// Ends the process at once: the last resort when something that is waited for never comes.
+fn give_up(why: &str) -> ! {
+    eprintln!("error: {why}; what was in flight is still pending");
+    std::process::exit(1)
+}
+
+/// Cancels `stop` at SIGTERM or SIGINT; ends the process at the second one, or when stopping takes much longer than the grace.
+fn stop_on_signals(stop: &CancellationToken, telemetry: &Arc<Telemetry>, grace: Duration) -> anyhow::Result<()> {
+    let patience = grace + LAST_RESORT;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let (stop, telemetry) = (stop.clone(), telemetry.clone());
@@ -113,8 +125,18 @@ fn stop_on_signals(stop: &CancellationToken, telemetry: &Arc<Telemetry>) -> anyh
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        telemetry.emit(&HostStopping { why });
+        // First of all: the log may be blocked.
         stop.cancel();
+        std::thread::spawn(move || {
+            std::thread::sleep(patience);
+            give_up(&format!("the host did not stop within {} s", patience.as_secs()));
+        });
+        telemetry.emit(&HostStopping { why });
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        give_up("told to stop twice");
     });
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -199,7 +200,9 @@ impl Compiler {
             Err(_) => {
                 let complaint = String::from_utf8_lossy(&complaint);
                 let complaint = complaint.lines().next().unwrap_or("it said nothing");
-                Err(CompileError::Refused(format!("the process that compiles it ended with {status}: {complaint}")))
+                // Nothing but the machine kills it from outside: the deadline is told apart.
+                let ended = if status.signal() == Some(9) { CompileError::Failed } else { CompileError::Refused };
+                Err(ended(format!("the process that compiles it ended with {status}: {complaint}")))
             }
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::Watcher;
+use notify::event::{AccessKind, EventKind};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -188,7 +189,14 @@ impl Directory {
 
     fn listen(&mut self) {
         let stirred = Arc::clone(&self.stirred);
-        let watcher = notify::recommended_watcher(move |_| stirred.notify_one());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Looking at the folder is an event too, and must not lead to the next look.
+            let looked = event
+                .is_ok_and(|event| matches!(event.kind, EventKind::Access(AccessKind::Open(_) | AccessKind::Read)));
+            if !looked {
+                stirred.notify_one();
+            }
+        });
         self.watcher = watcher.ok().and_then(|mut watcher| {
             watcher.watch(&self.loader.config.plugins.dir, notify::RecursiveMode::NonRecursive).ok()?;
             Some(watcher)

@@ -33,6 +33,9 @@ pub(super) struct Sandbox {
     pub engine: Engine,
     /// One for each instance that may run at once: a call waits for one, so that the pool is never found empty.
     pub running: Arc<Semaphore>,
+    /// Calls that compute at the same time: more of them would only take each other's time, and a burst of alerts would end
+    /// as time-outs. A call that waits for HTTP gives its turn up meanwhile.
+    pub computing: Arc<Semaphore>,
     /// One for each instance that may lie idle.
     pub idle: Arc<Semaphore>,
 }
@@ -96,6 +99,7 @@ impl Sandbox {
         Ok(Self {
             engine: Engine::new(&settings)?,
             running: Arc::new(Semaphore::new(running)),
+            computing: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
         })
     }

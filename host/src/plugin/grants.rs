@@ -75,9 +75,8 @@ pub(super) fn check_granted(imports: &[String], optional: &[String], step: &Step
         } || optional.iter().any(|optional| optional == name);
         if !granted {
             return Err(format!(
-                "step \"{}\" is not granted {name}, which its plugin imports; add {name} = [\"NAME\"] to its [[step]], \
-                 or use a plugin that does without",
-                step.name
+                "it imports {name}, which the step is not granted; add {name} = [\"NAME\"] to its [[step]], or use a plugin \
+                 that does without",
             ));
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{StoreContextMut, Trap};
 
@@ -74,6 +75,8 @@ pub(super) struct Grants {
 struct Call {
     given: Arc<Given>,
     deadline: Instant,
+    /// Its turn to compute; given up while it waits for HTTP.
+    turn: Option<OwnedSemaphorePermit>,
     tables: BTreeMap<String, String>,
 }
 
@@ -109,8 +112,8 @@ impl State {
     }
 
     /// Begins a call; what an earlier one left is forgotten.
-    pub(super) fn begin(&mut self, given: Arc<Given>, deadline: Instant) {
-        self.call = Some(Call { given, deadline, tables: BTreeMap::new() });
+    pub(super) fn begin(&mut self, given: Arc<Given>, deadline: Instant, turn: Option<OwnedSemaphorePermit>) {
+        self.call = Some(Call { given, deadline, turn, tables: BTreeMap::new() });
         self.memory.begin();
         (self.owed, self.lines, self.dropped, self.denials) = (0, 0, 0, 0);
     }
@@ -231,9 +234,10 @@ impl State {
 /// Sends an HTTP request. Waits at most 80 % of what is left of the call's time, so that an API that hangs ends as
 /// `unavailable` and not as the step's time-out.
 pub(super) async fn send(state: &mut State, request: Request) -> Result<Response, HttpError> {
-    let Some(call) = &state.call else {
+    let Some(call) = &mut state.call else {
         return Err(HttpError::Denied("nothing can be sent while configuring".into()));
     };
+    let turns = call.turn.take().map(|turn| Arc::clone(turn.semaphore()));
     let now = Instant::now();
     let deadline = now + call.deadline.saturating_duration_since(now).mul_f64(0.8);
     let client = state.grants.client.clone().filter(|_| !state.grants.http.is_empty());
@@ -244,6 +248,9 @@ pub(super) async fn send(state: &mut State, request: Request) -> Result<Response
             state.grants.step
         ))),
     };
+    if let (Some(turns), Some(call)) = (turns, &mut state.call) {
+        call.turn = turns.acquire_owned().await.ok();
+    }
     if let Err(HttpError::Denied(why)) = &answer {
         state.denied("http", why);
     }

@@ -164,6 +164,7 @@ impl Enricher for Instances {
         let Ok(_running) = self.sandbox.running.acquire().await else {
             return (Err(Failure::Unavailable { reason: "the host is stopping".into(), after: None }), Cost::default());
         };
+        let turn = Arc::clone(&self.sandbox.computing).acquire_owned().await.ok();
         let limits = &self.config.limits;
         let started = Instant::now();
         let deadline = started + limits.timeout;
@@ -178,7 +179,7 @@ impl Enricher for Instances {
                 return (Err(failed), Cost::default());
             }
         };
-        instance.store.data_mut().begin(given, deadline);
+        instance.store.data_mut().begin(given, deadline, turn);
         let called = timeout_at(deadline, self.run(&mut instance)).await;
 
         let (tables, owed) = instance.store.data_mut().end();

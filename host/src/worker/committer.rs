@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, Trouble};
+use super::{Room, Shared, Trouble};
 use crate::admin::Health;
 use crate::dead_letter::Reason;
 use crate::queue::{Committed, Settled};
@@ -18,7 +18,7 @@ pub(super) struct Settling {
     pub settled: Settled,
     pub story: Story,
     /// The alert counts as in flight until it is committed.
-    pub slot: OwnedSemaphorePermit,
+    pub room: Room,
 }
 
 /// What the log tells of an alert.
@@ -46,8 +46,8 @@ pub(super) async fn run(
     while finished.recv_many(&mut settling, batch).await > 0 {
         let mut stories = Vec::with_capacity(settling.len());
         let mut settled = Vec::with_capacity(settling.len());
-        for Settling { settled: one, story, slot } in settling.drain(..) {
-            stories.push((story, slot));
+        for Settling { settled: one, story, room } in settling.drain(..) {
+            stories.push((story, room));
             settled.push(one);
         }
         let results = loop {
@@ -60,9 +60,9 @@ pub(super) async fn run(
             }
         };
         trouble.over();
-        for ((settled, (story, slot)), committed) in settled.iter().zip(stories).zip(&results) {
+        for ((settled, (story, room)), committed) in settled.iter().zip(stories).zip(&results) {
             tell(&shared, settled, &story, committed);
-            drop(slot);
+            drop(room);
         }
     }
     0

@@ -2,41 +2,43 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, mpsc};
 use tokio::time::Instant;
 
 use super::committer::{Settling, Story};
-use super::{DECODED_BYTES, Shared};
+use super::{Room, Shared};
 use crate::alert::{Alert, DecodeError};
 use crate::dead_letter::{DeadLetter, FailedStep, Reason};
 use crate::pipeline::Pipeline;
 use crate::pipeline::run::{Finished, Progress, Run, micros};
-use crate::queue::{Body, Delivery, Outcome, QueueError, Settled};
+use crate::queue::{Body, Delivery, Outcome, Settled};
 use crate::record::{Provenance, Record};
 use crate::tables::Snapshot;
+use crate::telemetry::events::QueueTrouble;
+
+/// How long to wait before the queue is asked again to take a note back.
+const ACQUIT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Takes one delivery to its end, or drops it when the host stops: it stays pending then.
 pub(super) async fn run(
     shared: Arc<Shared>,
     pipeline: Arc<Pipeline>,
     tables: Arc<Snapshot>,
-    mut delivery: Delivery,
-    slot: OwnedSemaphorePermit,
+    delivery: Delivery,
+    room: Room,
     done: mpsc::Sender<Settling>,
 ) {
     let started = Instant::now();
     let received = Timestamp::now();
-    let body = std::mem::replace(&mut delivery.body, Body::Alert(Bytes::new()));
-    let (outcome, story) = match body {
-        Body::Refused { reason, detail } => dead(&delivery, received, started, None, (reason, detail, None)),
+    let (outcome, story) = match &delivery.body {
+        Body::Refused { reason, detail } => dead(&delivery, received, started, None, (*reason, detail.clone(), None)),
         Body::Alert(bytes) => {
-            let weight = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(DECODED_BYTES);
-            // The semaphore is never closed; an alert without its share is dropped, which leaves it pending.
-            let Ok(_share) = shared.decoded.acquire_many(weight).await else { return };
+            let bytes = bytes.clone();
             let enriched = AssertUnwindSafe(enrich(&shared, pipeline, tables, &delivery, bytes, received, started));
             match enriched.catch_unwind().await {
                 Ok(Some(end)) => end,
@@ -50,12 +52,13 @@ pub(super) async fn run(
             }
         }
     };
-    let settling = Settling { settled: Settled { delivery, outcome }, story, slot };
+    let settling = Settling { settled: Settled { delivery, outcome }, story, room };
     // The committer is gone only when the host gives up; the alert stays pending then.
     let _ = done.send(settling).await;
 }
 
-/// Decodes and runs an alert; none when the host stops first.
+/// Decodes and runs an alert; none when the host stops first. Everything that an alert could crash the host with happens in
+/// its turns: a suspect's turn is its own, and noted.
 async fn enrich(
     shared: &Arc<Shared>,
     pipeline: Arc<Pipeline>,
@@ -65,9 +68,11 @@ async fn enrich(
     received: Timestamp,
     started: Instant,
 ) -> Option<(Outcome, Story)> {
+    let first = Turn::begin(shared, delivery).await?;
     let alert = match shared.decoder.decode(bytes, received) {
         Ok(alert) => Arc::new(alert),
         Err(error) => {
+            first.end(shared, delivery).await;
             let reason = match error {
                 DecodeError::Malformed(_) => Reason::Malformed,
                 DecodeError::NotAnObject(_) => Reason::NotAnObject,
@@ -76,38 +81,60 @@ async fn enrich(
         }
     };
     let mut run = Run::new(pipeline, tables, alert.clone(), shared.telemetry.clone());
-    let mut suspect = delivery.suspect;
+    let mut turn = first;
     loop {
-        let progress = if suspect {
-            let _alone = shared.alone.write().await;
-            if let Err(error) = shared.queue.accuse(delivery).await {
-                return give_back(shared, "accuse", &error);
+        match run.advance().await {
+            Progress::Done(finished) => {
+                let end = end(shared, delivery, &alert, *finished, started);
+                turn.end(shared, delivery).await;
+                return Some(end);
             }
-            let progress = run.advance().await;
-            // It did not crash the host: whatever kills the host from here on, it was not this alert.
-            if let Err(error) = shared.queue.acquit(delivery).await {
-                return give_back(shared, "acquit", &error);
-            }
-            suspect = false;
-            progress
-        } else {
-            let _together = shared.alone.read().await;
-            run.advance().await
-        };
-        match progress {
-            Progress::Done(finished) => return Some(end(shared, delivery, &alert, *finished, started)),
             Progress::Wait(until) => {
+                turn.end(shared, delivery).await;
                 shared.stop.run_until_cancelled(tokio::time::sleep_until(until)).await?;
+                turn = Turn::begin(shared, delivery).await?;
             }
         }
     }
 }
 
-/// The queue refused a note about a suspect: without it the suspect must not run, so it goes back.
-fn give_back(shared: &Shared, operation: &'static str, error: &QueueError) -> Option<(Outcome, Story)> {
-    let event = crate::telemetry::events::QueueTrouble { operation, error: &error.to_string() };
-    shared.telemetry.emit(&event);
-    None
+/// The time in which an alert is worked on, and not only waits.
+enum Turn<'a> {
+    /// With others.
+    Shared { _guard: RwLockReadGuard<'a, ()> },
+    /// Alone, and noted: a host that dies now was crashed by this alert.
+    Alone { _guard: RwLockWriteGuard<'a, ()> },
+}
+
+impl<'a> Turn<'a> {
+    /// Waits for a turn; none when the queue refuses the note without which a suspect must not run: it goes back.
+    async fn begin(shared: &'a Shared, delivery: &Delivery) -> Option<Self> {
+        if !delivery.suspect {
+            return Some(Self::Shared { _guard: shared.alone.read().await });
+        }
+        let guard = shared.alone.write().await;
+        match shared.queue.accuse(delivery).await {
+            Ok(()) => Some(Self::Alone { _guard: guard }),
+            Err(error) => {
+                let error = error.to_string();
+                shared.telemetry.emit(&QueueTrouble { operation: "accuse", error: &error });
+                None
+            }
+        }
+    }
+
+    /// Ends it, for others only when the note is gone. The suspect did not crash the host, so the note is taken back; a queue that refuses is asked again, for as
+    /// long as the host goes on, because a note that stands counts as a crash. (A commit takes it back as well.)
+    async fn end(self, shared: &Shared, delivery: &Delivery) {
+        let Self::Alone { _guard } = self else { return };
+        while let Err(error) = shared.queue.acquit(delivery).await {
+            let error = error.to_string();
+            shared.telemetry.emit(&QueueTrouble { operation: "acquit", error: &error });
+            if shared.stop.run_until_cancelled(tokio::time::sleep(ACQUIT_PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
 }
 
 /// What becomes of an alert that went all its way.

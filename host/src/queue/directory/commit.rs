@@ -183,7 +183,7 @@ fn is_stored(path: &Path, id: &str, record: &Record) -> io::Result<bool> {
             bytes
         }
         // Something else has the name: then the record needs another.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_link(&error) => return Ok(false),
+        Err(error) if files::is_anothers(&error) => return Ok(false),
         Err(error) => return Err(error),
     };
     let ours = record.json(id);
@@ -192,10 +192,6 @@ fn is_stored(path: &Path, id: &str, record: &Record) -> io::Result<bool> {
         return Ok(false);
     };
     Ok(there.id == ours.id && there.alert.get() == ours.alert.get())
-}
-
-fn is_link(error: &io::Error) -> bool {
-    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP)
 }
 
 /// Puts the dead letters where they belong.
@@ -289,6 +285,8 @@ fn place_letter(
         }
         // The reason first: bytes without a reason are never to be seen.
         draft.replace(&folders.dead_reason(&key))?;
+        // Flushing took a while: what has the name now must still be what was read.
+        let same = same && files::stamp(&pending)? == Some(job.taken.stamp);
         let moved = match (&job.bytes, same) {
             (_, true) => files::rename_new(&pending, &json)?,
             (Some(bytes), false) => {

@@ -198,7 +198,11 @@ pub(super) fn read_plain(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>
 
 /// Whether the file that has this name holds exactly these bytes.
 pub(super) fn same_bytes(path: &Path, bytes: &mut impl Read) -> io::Result<bool> {
-    let (file, _) = open_plain(path)?;
+    let file = match open_plain(path) {
+        Ok((file, _)) => file,
+        Err(error) if is_anothers(&error) => return Ok(false),
+        Err(error) => return Err(error),
+    };
     let mut left = io::BufReader::new(file);
     let mut right = io::BufReader::new(bytes);
     loop {
@@ -214,6 +218,12 @@ pub(super) fn same_bytes(path: &Path, bytes: &mut impl Read) -> io::Result<bool>
         left.consume(length);
         right.consume(length);
     }
+}
+
+/// Whether something has the name that is not ours: a folder, a link, a file that we may not read. Then another name must do.
+pub(super) fn is_anothers(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory | io::ErrorKind::PermissionDenied)
+        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP)
 }
 
 /// Whether a name is a dot file's.

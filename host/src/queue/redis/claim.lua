@@ -6,6 +6,8 @@
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return redis.error_reply('NOGROUP the stream ' .. KEYS[1] .. ' does not exist')
 end
+-- A host without a lease of its own would be robbed as soon as it has robbed.
+if redis.call('EXISTS', ARGV[3] .. ARGV[2]) == 0 then return {{}, {}} end
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 if consumers.err then return consumers end
 local from, lost, left = {}, {}, tonumber(ARGV[4])

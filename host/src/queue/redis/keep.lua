@@ -3,7 +3,8 @@
 -- ARGV: group, consumer, lease in ms, idle time in ms from which on it is renewed
 -- Gives the entries that were trimmed while they were pending. They are left as they are: an alert that the host still
 -- holds can be stored all the same.
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+-- A server that is out of memory refuses SET, but not PEXPIRE: a lease must not end because of that.
+if redis.call('PEXPIRE', KEYS[2], ARGV[3]) == 0 then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[4], '-', '+', 1000, ARGV[2])
 if pending.err then return pending end
 local gone = {}

@@ -19,9 +19,6 @@ use crate::telemetry::events::{AlertsClaimed, EntriesLost};
 /// How long a read waits for the first alert.
 pub(super) const BLOCK: Duration = Duration::from_secs(1);
 
-/// How many entries read.lua takes at a time, at most: what the server holds in memory twice.
-const STEP: usize = 16;
-
 static READ: LazyLock<Source> =
     LazyLock::new(|| Source::new(concat!(include_str!("entry.lua"), include_str!("read.lua"))));
 static FETCH: LazyLock<Source> =
@@ -100,7 +97,6 @@ impl Shared {
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(count)
-            .arg(count.min(STEP))
             .arg(BUDGET)
             .arg(self.max_alert_size);
         let answer = self.run(&self.reader, &call).await?;
