@@ -304,6 +304,9 @@ pub enum LogFormat {
     Pretty,
 }
 
+/// After so many values of a wrong type the rest of a file is not looked at.
+const MAX_WRONG_VALUES: usize = 100;
+
 impl Config {
     /// Reads and checks a configuration.
     ///
@@ -342,23 +345,37 @@ impl Config {
         let place = Place { file, text };
         let mut findings = Vec::new();
 
-        let deserializer = match toml::Deserializer::parse(text) {
-            Ok(deserializer) => deserializer,
-            Err(error) => return (None, vec![place.toml_error(&error)]),
+        // serde stops at the first value of a wrong type. Its line is blanked and the rest is read again, so that everything
+        // else that is wrong is found too.
+        let mut readable = text.to_owned();
+        let (config, unknown) = loop {
+            let deserializer = match toml::Deserializer::parse(&readable) {
+                Ok(deserializer) => deserializer,
+                Err(error) if findings.is_empty() => return (None, vec![place.toml_error(&error)]),
+                Err(_) => break (None, Vec::new()),
+            };
+            let mut unknown = Vec::new();
+            let raw = serde_ignored::deserialize(deserializer, |path| unknown.push(dotted(&path)));
+            match raw {
+                Ok(raw) => break (Some(RawConfig::finish(raw, &place, &mut findings)), unknown),
+                Err(error) => {
+                    let missing = error.message().starts_with("missing field");
+                    if !missing || findings.is_empty() {
+                        findings.push(place.toml_error(&error));
+                    }
+                    match error.span() {
+                        Some(span) if !missing && findings.len() < MAX_WRONG_VALUES => {
+                            place::blank(&mut readable, &span)
+                        }
+                        _ => break (None, unknown),
+                    }
+                }
+            }
         };
-        let mut unknown = Vec::new();
-        let raw = serde_ignored::deserialize(deserializer, |path| unknown.push(dotted(&path)));
         for key in unknown {
             let message = format!("unknown key \"{key}\"; see the commented dossier.toml for those that there are");
             findings.push(Finding { line: place.line_of_key(&key), ..place.finding(None, message) });
         }
-        let config = match raw {
-            Ok(raw) => Some(RawConfig::finish(raw, &place, &mut findings)),
-            Err(error) => {
-                findings.push(place.toml_error(&error));
-                None
-            }
-        };
         findings.sort_by_key(|finding| finding.line);
         (config, findings)
     }

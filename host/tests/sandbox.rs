@@ -355,7 +355,11 @@ async fn a_named_step_needs_its_grants_and_an_unnamed_plugin_does_not() {
     place.put("guest.wasm", &asking);
     let plugins = place.start().await;
     assert!(now(&plugins).is_none());
-    assert!(place.problem().unwrap().contains("not granted tables"), "{:?}", place.problem());
+    assert!(
+        place.problem().unwrap().contains("it imports tables, which the step is not granted"),
+        "{:?}",
+        place.problem()
+    );
 
     let place = Place::new("");
     place.put("guest.wasm", &asking);

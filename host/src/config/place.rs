@@ -11,6 +11,14 @@ pub(super) fn dotted(path: &serde_ignored::Path<'_>) -> String {
     segments.join(".")
 }
 
+/// Puts spaces in place of the lines that a span lies in, so that every other line and offset stays what it was.
+pub(super) fn blank(text: &mut String, span: &std::ops::Range<usize>) {
+    let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let end = text[span.end.max(span.start)..].find('\n').map_or(text.len(), |at| at + span.end);
+    let spaces: String = text[start..end].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
+    text.replace_range(start..end, &spaces);
+}
+
 /// The file while it is read: turns offsets into lines.
 pub(super) struct Place<'a> {
     pub(super) file: &'a Path,

@@ -236,3 +236,12 @@ fn a_file_that_is_not_there_is_named_with_what_to_do() {
         "{error}"
     );
 }
+
+#[test]
+fn a_value_of_a_wrong_type_hides_nothing_else() {
+    let text =
+        "[queue]\nbatch = \"many\"\nkinds = 1\n[[step]]\nplugin = \"geo\"\ntimeout = \"soon\"\ntables = [\"none\"]\n";
+    let Err(ConfigError(findings)) = Config::parse(Path::new("dossier.toml"), text) else { panic!("it is wrong") };
+    let lines: Vec<_> = findings.iter().map(|finding| finding.line).collect();
+    assert_eq!(lines, [Some(2), Some(3), Some(6), Some(7)], "{findings:?}");
+}

@@ -513,7 +513,11 @@ pub(super) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<LoadedStep>) {
             Outcome::Refused { why, .. } | Outcome::Failed { why, .. } => why,
             Outcome::Changed | Outcome::Same => "it is being written; try again when that is done".to_owned(),
         };
-        findings.push(Finding { file, line: None, message: why });
+        let line = config.steps.iter().find(|step| step.plugin == *plugin).and_then(|step| step.line);
+        findings.push(match line {
+            Some(_) => config.finding(line, format!("{} is refused: {why}", file.display())),
+            None => Finding { file, line, message: why },
+        });
     }
     findings.extend(second_verdict(steps.iter()).map(|why| config.finding(None, why)));
     (findings, steps)
