@@ -357,7 +357,16 @@ impl Config {
             let mut unknown = Vec::new();
             let raw = serde_ignored::deserialize(deserializer, |path| unknown.push(dotted(&path)));
             match raw {
-                Ok(raw) => break (Some(RawConfig::finish(raw, &place, &mut findings)), unknown),
+                Ok(raw) => {
+                    let mut unfit = Vec::new();
+                    let config = RawConfig::finish(raw, &place, &mut unfit);
+                    // A section whose value was blanked may lack just that.
+                    let lacking: Vec<_> =
+                        findings.iter().filter_map(|wrong: &Finding| place.header(wrong.line?)).collect();
+                    unfit.retain(|finding| finding.line.is_none_or(|line| !lacking.contains(&line)));
+                    findings.append(&mut unfit);
+                    break (Some(config), unknown);
+                }
                 Err(error) => {
                     let missing = error.message().starts_with("missing field");
                     if !missing || findings.is_empty() {

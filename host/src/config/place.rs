@@ -30,6 +30,12 @@ impl Place<'_> {
         self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
     }
 
+    /// The line of the `[section]` that a line belongs to.
+    pub(super) fn header(&self, line: usize) -> Option<usize> {
+        let before = self.text.lines().take(line).collect::<Vec<_>>();
+        before.iter().rposition(|text| text.trim_start().starts_with('[')).map(|at| at + 1)
+    }
+
     pub(super) fn finding(&self, offset: Option<usize>, message: impl Into<String>) -> Finding {
         Finding { file: self.file.to_owned(), line: offset.map(|offset| self.line(offset)), message: message.into() }
     }

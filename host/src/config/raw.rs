@@ -91,7 +91,7 @@ pub(super) struct RawTable {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "key must be a column's name, or a list of them")]
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
