@@ -60,6 +60,11 @@ pub enum WorkerError {
     /// emptied.
     #[error("the queue does not work: {0}")]
     Queue(QueueError),
+    /// The task that watches the plugins is gone: nobody would load what changes.
+    #[error(
+        "the plugins folder is not watched any more; this is a defect of dossier, please report it and start again"
+    )]
+    Plugins,
     /// The log cannot be written: nothing may happen in silence.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -169,23 +174,17 @@ impl Worker {
             while tasks.try_join_next().is_some() {}
             // Everything that makes a host wait before it reads: no pipeline, a log that is not taken off, no room.
             let ready = async {
-                let current = match pipeline.wait_for(Option::is_some).await {
-                    Ok(current) => current.clone(),
-                    Err(_) => None,
-                };
+                pipeline.wait_for(Option::is_some).await.map_err(|_| WorkerError::Plugins)?;
                 self.telemetry.log_ready().await?;
-                let room = shared.slots.clone().acquire_owned().await.ok();
-                Ok::<_, WorkerError>(current.zip(room))
+                // Only this loop takes slots: one that is free now is free when a delivery wants it.
+                drop(shared.slots.acquire().await);
+                Ok::<_, WorkerError>(())
             };
-            let (_, room) = tokio::select! {
+            tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                ready = ready => match ready? {
-                    Some(ready) => ready,
-                    None => return Ok(()),
-                },
-            };
-            drop(room);
+                ready = ready => ready?,
+            }
             let free = shared.slots.available_permits();
             let idle = until_empty && free == self.config.host.in_flight;
             let max = free.clamp(1, self.config.queue.batch);
