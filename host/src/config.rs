@@ -214,6 +214,8 @@ pub struct StepConfig {
     pub name: String,
     /// The stem of the plugin's file.
     pub plugin: String,
+    /// SHA-256 of the only file that it may be, as 64 lower-case hexadecimal digits; none: any file that is granted enough.
+    pub sha256: Option<String>,
     /// The tables that it may look into.
     pub tables: Vec<String>,
     /// The HTTP interfaces that it may ask.
@@ -243,11 +245,13 @@ pub struct Limits {
     pub memory: usize,
     /// The answer, in bytes.
     pub answer: usize,
+    /// Lines in the log.
+    pub log_lines: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fuel: 50_000_000, timeout: Duration::from_secs(1), memory: 16 << 20, answer: 256 << 10 }
+        Self { fuel: 50_000_000, timeout: Duration::from_secs(1), memory: 16 << 20, answer: 256 << 10, log_lines: 64 }
     }
 }
 
@@ -257,6 +261,7 @@ impl StepConfig {
         Self {
             name: plugin.to_owned(),
             plugin: plugin.to_owned(),
+            sha256: None,
             tables: Vec::new(),
             http: Vec::new(),
             settings: "{}".to_owned(),

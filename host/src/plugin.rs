@@ -13,6 +13,7 @@ pub mod http;
 mod instance;
 mod limits;
 mod loader;
+mod result_schema;
 pub(crate) mod snapshot;
 mod v1;
 mod wasi;

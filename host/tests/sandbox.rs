@@ -54,7 +54,7 @@ impl Guest {
     fn component_with(&self, imports: &str) -> Vec<u8> {
         let stage = Stage::ALL.iter().position(|stage| *stage == self.stage).unwrap();
         let (name, version) = (self.name.len(), self.version.len());
-        // The layout is the canonical ABI's: a description is three texts, a byte and a list, an answer a text, a list and an option.
+        // The layout is the canonical ABI's: a description is three texts, a byte and an optional text, an answer a text, a list and an option.
         let text = format!(
             r#"(module
                 (import "dossier:plugin/types@1.0.0" "[resource-drop]alert" (func $drop (param i32)))

@@ -66,16 +66,30 @@ impl<'a> Alert<'a> {
         self.get(pointer)
     }
 
+    /// The string, number or boolean at a JSON pointer as plain text; none when there is nothing at it, or something else.
+    /// Cheaper than [`Alert::get`]: nothing is parsed in the plugin.
+    #[must_use]
+    pub fn text(&self, pointer: &str) -> Option<String> {
+        self.0.text(pointer)
+    }
+
     /// The result of a step of an earlier stage; none when it gave none.
     ///
     /// # Errors
     /// [`Failure::Internal`] when the result has not the form of `T`: the step runs another plugin than was thought.
     pub fn enrichment<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, Failure> {
-        let Some(json) = self.0.enrichment(step) else {
+        let Some(json) = self.0.enrichment(step, "") else {
             return Ok(None);
         };
         serde_json::from_str(&json)
             .map(Some)
             .map_err(|error| Failure::internal(format!("result of step \"{step}\" has an unexpected form: {error}")))
+    }
+
+    /// What stands at a JSON pointer in the result of a step of an earlier stage; none when the step gave no result, when
+    /// there is nothing at it, or when it is of another type.
+    #[must_use]
+    pub fn enrichment_at<T: DeserializeOwned>(&self, step: &str, pointer: &str) -> Option<T> {
+        serde_json::from_str(&self.0.enrichment(step, pointer)?).ok()
     }
 }

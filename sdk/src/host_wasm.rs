@@ -1,3 +1,7 @@
 //! The host, as a component reaches it.
 
-pub(crate) use crate::bindings::dossier::plugin::{http::send, log::log, tables::lookup};
+pub(crate) use crate::bindings::dossier::plugin::{
+    http::send,
+    log::log,
+    tables::{field, lookup},
+};

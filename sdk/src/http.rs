@@ -16,7 +16,7 @@ pub fn get(url: &str) -> Result<Response, HttpError> {
 impl Request {
     /// A request without headers and body. The method is `GET`, `POST`, `PUT` or `HEAD`.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
-        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: None }
+        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: None, timeout_ms: None }
     }
 
     /// The same with one more header.
@@ -30,6 +30,13 @@ impl Request {
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
+        self
+    }
+
+    /// The same, but waits no longer than so many milliseconds; never longer than 80 % of what is left of the call's time.
+    #[must_use]
+    pub fn timeout_ms(mut self, milliseconds: u32) -> Self {
+        self.timeout_ms = Some(milliseconds);
         self
     }
 

@@ -82,9 +82,9 @@ pub trait Plugin: Sized + 'static {
     /// The stage that the plugin is made for.
     const STAGE: Stage = Stage::Enrich;
 
-    /// The imports that the plugin can do without where the operator did not grant them: `"tables"`, `"http"`. They answer
-    /// `denied` then. A step that was not granted any other import of its plugin is refused.
-    const OPTIONAL: &[&str] = &[];
+    /// A JSON Schema of the plugin's results, as text; none when any object will do. The host checks every answer against it.
+    /// `wit/v1` says which keywords it may use.
+    const RESULT_SCHEMA: Option<&str> = None;
 
     /// The settings that the operator may give: JSON, read by serde. A key that this type does not have is refused with
     /// its name, with or without `deny_unknown_fields` (which lists the right ones beside it). Every setting should have
@@ -103,12 +103,6 @@ pub trait Plugin: Sized + 'static {
     /// # Errors
     /// See [`Failure`]: each kind has its own way.
     fn enrich(&self, alert: &Alert<'_>) -> Result<Answer, Failure>;
-}
-
-/// What [`export!`] says of a plugin's optional imports.
-#[doc(hidden)]
-pub fn optional<P: Plugin>() -> Vec<String> {
-    P::OPTIONAL.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// Makes the component's exports of a [`Plugin`]. Once in a crate, at its top.
@@ -131,7 +125,7 @@ macro_rules! export {
                         version: ::std::env!("CARGO_PKG_VERSION").into(),
                         summary: ::std::env!("CARGO_PKG_DESCRIPTION").into(),
                         stage: <$plugin as $crate::Plugin>::STAGE,
-                        optional: $crate::optional::<$plugin>(),
+                        result_schema: <$plugin as $crate::Plugin>::RESULT_SCHEMA.map(::std::convert::Into::into),
                     }
                 }
 

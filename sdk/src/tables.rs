@@ -27,3 +27,12 @@ pub fn lookup<T: DeserializeOwned>(table: &str, key: &str) -> Result<Option<T>, 
 pub fn raw(table: &str, key: &str) -> Result<Option<String>, TableError> {
     host::lookup(table, key)
 }
+
+/// One column of the row with this key as plain text; none when no row has it, or there is no string, number or boolean in
+/// that column. Cheaper than [`lookup`]: nothing is parsed in the plugin.
+///
+/// # Errors
+/// [`TableError::Denied`] when the table is not granted to this step.
+pub fn field(table: &str, key: &str, column: &str) -> Result<Option<String>, TableError> {
+    host::field(table, key, column)
+}

@@ -121,8 +121,13 @@ impl Case {
         self.alert.pointer(pointer).map(Value::to_string)
     }
 
-    pub(crate) fn enrichment(&self, step: &str) -> Option<String> {
-        self.enrichments.get(step).cloned()
+    pub(crate) fn text(&self, pointer: &str) -> Option<String> {
+        self.alert.pointer(pointer).and_then(plain_text)
+    }
+
+    pub(crate) fn enrichment(&self, step: &str, pointer: &str) -> Option<String> {
+        let result = self.enrichments.get(step)?;
+        serde_json::from_str::<Value>(result).ok()?.pointer(pointer).map(Value::to_string)
     }
 }
 
@@ -131,6 +136,20 @@ pub(crate) fn lookup(table: &str, key: &str) -> Result<Option<String>, TableErro
         true => Ok(case.rows.get(&(table.into(), key.to_ascii_lowercase())).cloned()),
         false => Err(TableError::Denied(format!("table \"{table}\" is not granted"))),
     })
+}
+
+pub(crate) fn field(table: &str, key: &str, column: &str) -> Result<Option<String>, TableError> {
+    let row = lookup(table, key)?.and_then(|row| serde_json::from_str::<Value>(&row).ok());
+    Ok(row.as_ref().and_then(|row| row.get(column)).and_then(plain_text))
+}
+
+/// A scalar as plain text.
+fn plain_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use dossier_authoring::manifest::Manifest;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -43,7 +44,12 @@ pub fn build(root: &Path) -> Result<()> {
         let module =
             root.join("target/wasm").join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
         let module = fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
-        let bytes = encode(&module).with_context(|| format!("cannot make a component of {name}"))?;
+        let mut bytes = encode(&module).with_context(|| format!("cannot make a component of {name}"))?;
+        if let Ok(manifest) = fs::read_to_string(root.join("plugins").join(name).join("plugin.toml")) {
+            let manifest =
+                Manifest::from_toml(&manifest).map_err(|why| anyhow!("plugins/{name}/plugin.toml: {why}"))?;
+            manifest.append_to(&mut bytes).map_err(|why| anyhow!("plugins/{name}/plugin.toml: {why}"))?;
+        }
         write_if_changed(&component(root, folder, name), &bytes)?;
     }
     Ok(())

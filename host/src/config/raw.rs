@@ -112,6 +112,7 @@ pub(super) struct RawHttp {
 pub(super) struct RawStep {
     plugin: Spanned<String>,
     name: Option<String>,
+    sha256: Option<Spanned<String>>,
     #[serde(default)]
     tables: Vec<Spanned<String>>,
     #[serde(default)]
@@ -121,6 +122,7 @@ pub(super) struct RawStep {
     timeout: Option<Period>,
     memory: Option<Spanned<ByteCount>>,
     answer: Option<ByteCount>,
+    log_lines: Option<u32>,
     required: Option<bool>,
     retries: Option<u32>,
     reuse: Option<Spanned<u32>>,
@@ -442,9 +444,17 @@ fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, finding
         }
         reuse.into_inner()
     });
+    let sha256 = step.sha256.map(|pinned| {
+        let digest = pinned.get_ref().to_ascii_lowercase();
+        if hex::decode(&digest).map_or(true, |digest| digest.len() != 32) {
+            refuse(pinned.span().start, "sha256 must have 64 hexadecimal digits, as `sha256sum` prints them".into());
+        }
+        digest
+    });
     let timeout = if step.http.is_empty() { default.timeout } else { HTTP_TIMEOUT };
     StepConfig {
         plugin: step.plugin.into_inner(),
+        sha256,
         tables: step.tables.into_iter().map(Spanned::into_inner).collect(),
         http: step.http.into_iter().map(Spanned::into_inner).collect(),
         settings,
@@ -453,6 +463,7 @@ fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, finding
             timeout: step.timeout.map_or(timeout, |period| period.0),
             memory,
             answer: step.answer.map_or(default.answer, |size| size.0),
+            log_lines: step.log_lines.unwrap_or(default.log_lines),
         },
         required: step.required.unwrap_or(true),
         retries: step.retries.unwrap_or(5),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dossier_authoring::manifest::Manifest;
 use notify::Watcher;
 use notify::event::{AccessKind, EventKind};
 use tokio::sync::{Notify, watch};
@@ -246,7 +247,7 @@ impl Directory {
             entry.settling = None;
             entry.retry = None;
             entry.loading = true;
-            let serving = entry.serving.as_ref().map(|serving| serving.sha256.clone());
+            let serving = entry.serving.clone();
             let loader = Arc::clone(&self.loader);
             let starting = self.starting;
             self.loads.spawn(async move {
@@ -443,7 +444,7 @@ fn read(path: &Path, stamp: Stamp) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Loads a plugin from its file.
-async fn load(loader: &Loader, plugin: &str, found: &Found, serving: Option<String>, starting: bool) -> Outcome {
+async fn load(loader: &Loader, plugin: &str, found: &Found, serving: Option<Arc<Loaded>>, starting: bool) -> Outcome {
     let refused = |sha256, why| Outcome::Refused { sha256, why, instead: None };
     let stamp = match found {
         Ok(stamp) => *stamp,
@@ -460,23 +461,26 @@ async fn load(loader: &Loader, plugin: &str, found: &Found, serving: Option<Stri
         Ok(Err(error)) => return Outcome::Failed { sha256: None, why: format!("it cannot be read: {error}") },
         Err(error) => return Outcome::Failed { sha256: None, why: error.to_string() },
     };
-    if serving.as_ref() == Some(&sha256) {
+    if serving.as_ref().is_some_and(|serving| serving.sha256 == sha256) {
         return Outcome::Same;
     }
     if bytes.len() as u64 > MAX_COMPONENT {
         return refused(None, too_large());
     }
-    let why = match loader.load(plugin, &bytes).await {
+    let last_good = starting.then(|| read_bounded(&last_good(loader, plugin), MAX_COMPONENT).ok()).flatten();
+    // What asked for less may be what serves, or what served before this start.
+    let before = match &serving {
+        Some(serving) => serving.manifest.clone(),
+        None => last_good.as_ref().and_then(|bytes| Manifest::read(bytes).ok().flatten()),
+    };
+    let why = match loader.load(plugin, &bytes, before.as_ref()).await {
         Ok(loaded) => return Outcome::Loaded(loaded, bytes),
         Err(CompileError::Failed(why)) => return Outcome::Failed { sha256: Some(sha256), why },
         Err(CompileError::Refused(why)) => why,
     };
     let mut instead = None;
-    if starting
-        && let Ok(bytes) = read_bounded(&last_good(loader, plugin), MAX_COMPONENT)
-        && sha256_hex(&bytes) != sha256
-    {
-        instead = loader.load(plugin, &bytes).await.ok();
+    if let Some(bytes) = last_good.filter(|bytes| sha256_hex(bytes) != sha256) {
+        instead = loader.load(plugin, &bytes, None).await.ok();
     }
     let why = if instead.is_some() { format!("{why}; the last good one serves on") } else { why };
     Outcome::Refused { sha256: Some(sha256), why, instead }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{StoreContextMut, Trap};
@@ -24,9 +26,6 @@ const CALL_FUEL: u64 = 300;
 
 /// How much fuel host calls may owe before it is taken and other work gets its turn.
 const SETTLE_AT: u64 = 20_000;
-
-/// Log lines of one call.
-const MAX_LINES: u32 = 64;
 
 /// The longest log line, in bytes.
 const MAX_LINE: usize = 4 << 10;
@@ -67,6 +66,8 @@ pub(super) struct Grants {
     pub tables: Vec<String>,
     /// HTTP interfaces.
     pub http: Vec<String>,
+    /// Log lines of one call.
+    pub log_lines: u32,
     /// Who sends requests; none where nothing can be sent.
     pub client: Option<Arc<Http>>,
 }
@@ -166,9 +167,18 @@ impl State {
         Ok(self.call()?.given.alert.value.pointer(pointer).map(ToString::to_string))
     }
 
-    pub(super) fn enrichment(&self, step: &str) -> wasmtime::Result<Option<String>> {
+    pub(super) fn text(&self, pointer: &str) -> wasmtime::Result<Option<String>> {
+        Ok(self.call()?.given.alert.value.pointer(pointer).and_then(plain_text))
+    }
+
+    pub(super) fn enrichment(&self, step: &str, pointer: &str) -> wasmtime::Result<Option<String>> {
         let found = self.call()?.given.enrichment.iter().find(|(name, _)| name == step);
-        Ok(found.map(|(_, fields)| fields.get().to_owned()))
+        let Some(fields) = found.map(|(_, fields)| fields.get()) else { return Ok(None) };
+        if pointer.is_empty() {
+            return Ok(Some(fields.to_owned()));
+        }
+        let fields: Value = serde_json::from_str(fields)?;
+        Ok(fields.pointer(pointer).map(ToString::to_string))
     }
 
     pub(super) fn observables<'a>(
@@ -204,6 +214,19 @@ impl State {
         Err(LookupError::Denied(why))
     }
 
+    /// One column of a row as plain text.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub(super) fn field(&mut self, table: &str, key: &str, column: &str) -> Result<Option<String>, LookupError> {
+        let Some(row) = self.lookup(table, key)? else { return Ok(None) };
+        // Rows are objects that the host wrote itself, and short; only the column is decoded.
+        let row: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&row)
+            .map_err(|error| LookupError::Broken(format!("table \"{table}\": its row is no object: {error}")))?;
+        let value = row.get(column).and_then(|value| serde_json::from_str::<Value>(value.get()).ok());
+        Ok(value.as_ref().and_then(plain_text))
+    }
+
     fn denied(&mut self, what: &'static str, detail: &str) {
         self.denials += 1;
         if let Ear::Telemetry(telemetry) = &self.ear
@@ -215,7 +238,7 @@ impl State {
 
     /// Takes a log line, or drops and counts it when there were too many.
     pub(super) fn say(&mut self, level: tracing::Level, message: &str) {
-        if self.lines == MAX_LINES {
+        if self.lines >= self.grants.log_lines {
             self.dropped += 1;
             return;
         }
@@ -231,6 +254,15 @@ impl State {
     }
 }
 
+/// A scalar as plain text.
+fn plain_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
 /// Sends an HTTP request. Waits at most 80 % of what is left of the call's time, so that an API that hangs ends as
 /// `unavailable` and not as the step's time-out.
 pub(super) async fn send(state: &mut State, request: Request) -> Result<Response, HttpError> {
@@ -239,7 +271,8 @@ pub(super) async fn send(state: &mut State, request: Request) -> Result<Response
     };
     let turns = call.turn.take().map(|turn| Arc::clone(turn.semaphore()));
     let now = Instant::now();
-    let deadline = now + call.deadline.saturating_duration_since(now).mul_f64(0.8);
+    let longest = call.deadline.saturating_duration_since(now).mul_f64(0.8);
+    let deadline = now + request.timeout.map_or(longest, |timeout| timeout.min(longest));
     let client = state.grants.client.clone().filter(|_| !state.grants.http.is_empty());
     let answer = match client {
         Some(client) => client.send(&state.grants.http, request, deadline).await,
@@ -287,17 +320,17 @@ mod tests {
 
     fn state() -> State {
         let step = StepConfig::unnamed("geo");
-        let grants = Grants { step: step.name, tables: step.tables, http: step.http, client: None };
+        let grants = Grants { step: step.name, tables: step.tables, http: step.http, log_lines: 64, client: None };
         State::new(Arc::new(grants), 1 << 20, Ear::Kept(Vec::new()))
     }
 
     #[test]
     fn lines_within_the_bound_are_kept_and_those_over_it_are_dropped_and_counted() {
         let mut state = state();
-        (0..MAX_LINES).for_each(|_| state.say(tracing::Level::INFO, "line"));
+        (0..64).for_each(|_| state.say(tracing::Level::INFO, "line"));
         assert_eq!(state.dropped, 0);
         state.say(tracing::Level::INFO, "one too many");
-        assert_eq!((state.take_said().len(), state.dropped), (MAX_LINES as usize, 1));
+        assert_eq!((state.take_said().len(), state.dropped), (64, 1));
     }
 
     #[test]
@@ -315,7 +348,8 @@ mod tests {
         let mut state = state();
         assert!(state.lookup("geo", "1.2.3.4").is_err());
         assert!(state.id().is_err() && state.json().is_err() && state.get("/a").is_err());
-        let request = Request { method: "GET".into(), url: "http://x/".into(), headers: Vec::new(), body: None };
+        let request =
+            Request { method: "GET".into(), url: "http://x/".into(), headers: Vec::new(), body: None, timeout: None };
         assert!(matches!(send(&mut state, request).await, Err(HttpError::Denied(_))));
         state.say(tracing::Level::INFO, "hello");
         assert_eq!(state.take_said(), [Said { level: "INFO".into(), message: "hello".into() }]);

@@ -50,6 +50,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// At most 64 KiB.
     pub body: Option<Vec<u8>>,
+    /// How long to wait at most; the call's deadline bounds it, too.
+    pub timeout: Option<Duration>,
 }
 
 /// What came back, whatever its status.

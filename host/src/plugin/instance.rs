@@ -10,6 +10,7 @@ use wasmtime::Store;
 use super::engine::Sandbox;
 use super::host_calls::{Ear, Grants, State};
 use super::limits;
+use super::result_schema::ResultSchema;
 use super::v1::{self, AlertHandle, Plugin, PluginPre};
 use crate::config::StepConfig;
 use crate::dead_letter::Reason;
@@ -38,6 +39,8 @@ pub(super) struct Instances {
     pub sha256: String,
     /// Whether it is configured in each instance, because it could not be copied.
     pub configure_each: bool,
+    /// What its results must conform to, if it says so.
+    pub result_schema: Option<ResultSchema>,
     /// What it may ask for.
     pub grants: Arc<Grants>,
     /// Where events go.
@@ -100,6 +103,18 @@ impl Instances {
         let Ok(place) = Arc::clone(&self.sandbox.idle).try_acquire_owned() else { return };
         instance.place = Some(place);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+    }
+
+    /// Checks an answer against the contract and the plugin's own schema.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(&self, answer: limits::RawAnswer) -> Result<Answer, String> {
+        let answer = answer.check(self.stage, self.config.limits.answer)?;
+        if let Some(schema) = &self.result_schema {
+            schema.check(&answer.fields)?;
+        }
+        Ok(answer)
     }
 
     /// Makes the instance if it is new, and calls it.
@@ -195,8 +210,9 @@ impl Enricher for Instances {
             Ok(Ok(answer)) => {
                 self.keep(instance);
                 match answer {
-                    Ok(answer) => limits::RawAnswer::from(answer).check(self.stage, limits.answer).map_err(|detail| {
-                        Failure::Failed { reason: Reason::InvalidOutput, detail: limits::cut(detail) }
+                    Ok(answer) => self.check(answer.into()).map_err(|detail| Failure::Failed {
+                        reason: Reason::InvalidOutput,
+                        detail: limits::cut(detail),
                     }),
                     Err(failure) => Err(failure.into()),
                 }

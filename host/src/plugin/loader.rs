@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use dossier_authoring::manifest::Manifest;
 use tokio::sync::Semaphore;
 
 use super::compiler::{CompileError, Compiler};
@@ -9,7 +10,7 @@ use super::engine::Sandbox;
 use super::host_calls::Grants;
 use super::http::Http;
 use super::instance::Instances;
-use super::{PluginsError, grants, snapshot, v1};
+use super::{PluginsError, grants, result_schema, snapshot, v1};
 use crate::config::{Config, StepConfig};
 use crate::digest::sha256_hex;
 use crate::pipeline::{Enricher, LoadedStep, Stage};
@@ -33,6 +34,8 @@ pub(super) struct Loaded {
     pub sha256: String,
     /// Its version.
     pub version: String,
+    /// What it asks for, if it says so.
+    pub manifest: Option<Manifest>,
     /// The steps that it runs.
     pub steps: Vec<LoadedStep>,
 }
@@ -69,18 +72,30 @@ impl Loader {
         if named.is_empty() { vec![StepConfig::unnamed(plugin)] } else { named }
     }
 
-    /// Loads a plugin for all its steps.
+    /// Loads a plugin for all its steps. What the version before it asked for bounds what this one may ask for without
+    /// having been granted it.
     ///
     /// # Errors
     /// The first step that cannot be, and why.
-    pub(super) async fn load(&self, plugin: &str, bytes: &[u8]) -> Result<Loaded, CompileError> {
+    pub(super) async fn load(
+        &self,
+        plugin: &str,
+        bytes: &[u8],
+        before: Option<&Manifest>,
+    ) -> Result<Loaded, CompileError> {
         let sha256 = sha256_hex(bytes);
         snapshot::check_header(bytes).map_err(CompileError::Refused)?;
+        let manifest = Manifest::read(bytes).map_err(CompileError::Refused)?;
         let mut steps = Vec::new();
         let mut version = String::new();
         for step in self.steps_of(plugin) {
             let name = step.name.clone();
-            let loaded = self.load_step(bytes, &sha256, step).await.map_err(|error| match error {
+            let reviewed = grants::check_review(&sha256, manifest.as_ref(), before, &step);
+            let loaded = match reviewed.map_err(CompileError::Refused) {
+                Ok(()) => self.load_step(bytes, &sha256, manifest.as_ref(), step).await,
+                Err(error) => Err(error),
+            };
+            let loaded = loaded.map_err(|error| match error {
                 CompileError::Refused(why) if self.is_named(plugin) => {
                     CompileError::Refused(format!("step \"{name}\": {why}"))
                 }
@@ -94,10 +109,16 @@ impl Loader {
                 enricher: Some(loaded as Arc<dyn Enricher>),
             });
         }
-        Ok(Loaded { sha256, version, steps })
+        Ok(Loaded { sha256, version, manifest, steps })
     }
 
-    async fn load_step(&self, bytes: &[u8], sha256: &str, step: StepConfig) -> Result<Arc<Instances>, CompileError> {
+    async fn load_step(
+        &self,
+        bytes: &[u8],
+        sha256: &str,
+        manifest: Option<&Manifest>,
+        step: StepConfig,
+    ) -> Result<Arc<Instances>, CompileError> {
         let refused = CompileError::Refused;
         let code = {
             let _turn = self.compiling.acquire().await.map_err(|error| CompileError::Failed(error.to_string()))?;
@@ -127,7 +148,7 @@ impl Loader {
                 )));
             }
         }
-        grants::check_granted(&compiled.imports, &compiled.optional, &step).map_err(refused)?;
+        grants::check_granted(&compiled.imports, manifest, &step).map_err(refused)?;
         let prepared = snapshot::linker(&self.sandbox.engine, &compiled.imports)
             .and_then(|linker| linker.instantiate_pre(&code.component).map_err(|error| format!("{error:#}")))
             .and_then(|pre| v1::prepare(pre).map_err(|error| format!("{error:#}")))
@@ -136,8 +157,10 @@ impl Loader {
             step: step.name.clone(),
             tables: step.tables.clone(),
             http: step.http.clone(),
+            log_lines: step.limits.log_lines,
             client: Some(Arc::clone(&self.client)),
         };
+        let result_schema = compiled.result_schema.as_deref().map(result_schema::parse).transpose().map_err(refused)?;
         let instances = Instances {
             sandbox: Arc::clone(&self.sandbox),
             prepared,
@@ -146,6 +169,7 @@ impl Loader {
             version: compiled.version,
             sha256: sha256.to_owned(),
             configure_each: compiled.plain.is_some(),
+            result_schema,
             grants: Arc::new(grants),
             telemetry: Arc::clone(&self.telemetry),
             idle: Mutex::default(),

@@ -12,7 +12,7 @@ use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::Wizer;
 
 use super::host_calls::{Ear, Grants, Said, State};
-use super::{engine, grants, instance, limits, v1, wasi};
+use super::{engine, grants, instance, limits, result_schema, v1, wasi};
 use crate::config::{Limits, StepConfig};
 use crate::pipeline::{Failure, Stage};
 
@@ -58,8 +58,8 @@ pub struct Compiled {
     pub summary: String,
     /// `normalize`, `enrich` or `verdict`.
     pub stage: String,
-    /// The imports that it can do without.
-    pub optional: Vec<String>,
+    /// The JSON Schema of its results, if it has one.
+    pub result_schema: Option<String>,
     /// What it imports.
     pub imports: Vec<String>,
     /// Why it could not be copied after `configure`, so that each instance is configured; none when it was.
@@ -138,13 +138,8 @@ async fn compile_with(
     check_text("name", &described.name, MAX_NAME)?;
     check_text("version", &described.version, MAX_NAME)?;
     check_text("summary", &described.summary, MAX_SUMMARY)?;
-    for import in &described.optional {
-        if !grants::GRANTED.contains(&import.as_str()) {
-            return Err(format!(
-                "its description calls \"{import}\" optional, which is none of {}",
-                grants::GRANTED.join(", ")
-            ));
-        }
+    if let Some(schema) = &described.result_schema {
+        result_schema::parse(schema).map_err(|why| format!("its description's result-schema {why}"))?;
     }
     let code = component.serialize().map_err(|error| error.to_string())?;
     let compiled = Compiled {
@@ -152,7 +147,7 @@ async fn compile_with(
         version: described.version,
         summary: described.summary,
         stage: Stage::from(described.stage).as_str().to_owned(),
-        optional: described.optional,
+        result_schema: described.result_schema,
         imports,
         plain,
         said: Vec::new(),
@@ -225,7 +220,13 @@ pub(super) fn linker(engine: &Engine, imports: &[String]) -> Result<Linker<State
 /// A store in which a component can do nothing but log.
 fn new_store(engine: &Engine, request: &Request) -> wasmtime::Result<Store<State>> {
     let nothing = StepConfig::unnamed("");
-    let grants = Grants { step: nothing.name, tables: nothing.tables, http: nothing.http, client: None };
+    let grants = Grants {
+        step: nothing.name,
+        tables: nothing.tables,
+        http: nothing.http,
+        log_lines: nothing.limits.log_lines,
+        client: None,
+    };
     let state = State::new(Arc::new(grants), request.memory, Ear::Kept(Vec::new()));
     let mut store = instance::store(engine, &Limits::default(), state)?;
     // The copy is read out of the guest as one list.

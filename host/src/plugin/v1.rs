@@ -1,6 +1,8 @@
 //! Version 1 of the contract: mirrors `wit/v1` and nothing else. Generated types, the linker that gives a component its
 //! imports, and the conversions to the host's own types. What the imports do is in [`super::host_calls`].
 
+use std::time::Duration;
+
 use wasmtime::component::{InstancePre, Linker, Resource, ResourceType};
 use wasmtime::{Engine, StoreContextMut};
 
@@ -75,6 +77,10 @@ fn text_size(text: &Option<String>) -> usize {
     text.as_ref().map_or(0, String::len)
 }
 
+fn row_size(row: &Result<Option<String>, TableError>) -> usize {
+    row.as_ref().map_or(0, text_size)
+}
+
 /// Everything that the contract offers to a component.
 ///
 /// # Errors
@@ -89,10 +95,11 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     host_fn!(types, "[method]alert.received", |state, (_,) in (Handle,)| state.received()?, String::len);
     host_fn!(types, "[method]alert.json", |state, (_,) in (Handle,)| state.json()?, String::len);
     host_fn!(types, "[method]alert.get", |state, (_, pointer) in (Handle, String)| state.get(&pointer)?, text_size);
+    host_fn!(types, "[method]alert.text", |state, (_, pointer) in (Handle, String)| state.text(&pointer)?, text_size);
     host_fn!(
         types,
         "[method]alert.enrichment",
-        |state, (_, step) in (Handle, String)| state.enrichment(&step)?,
+        |state, (_, step, pointer) in (Handle, String, String)| state.enrichment(&step, &pointer)?,
         text_size
     );
     host_fn!(
@@ -108,11 +115,16 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     host_fn!(
         tables,
         "lookup",
-        |state, (table, key) in (String, String)| state.lookup(&table, &key).map_err(|error| match error {
-            LookupError::Denied(why) => TableError::Denied(why),
-            LookupError::Broken(why) => TableError::Broken(why),
-        }),
-        |row: &Result<Option<String>, TableError>| row.as_ref().map_or(0, text_size)
+        |state, (table, key) in (String, String)| state.lookup(&table, &key).map_err(TableError::from),
+        row_size
+    );
+    host_fn!(
+        tables,
+        "field",
+        |state, (table, key, column) in (String, String, String)| state
+            .field(&table, &key, &column)
+            .map_err(TableError::from),
+        row_size
     );
 
     linker.instance(&interface("http"))?.func_wrap_async(
@@ -168,6 +180,15 @@ impl From<types::Stage> for Stage {
     }
 }
 
+impl From<LookupError> for TableError {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Denied(why) => Self::Denied(why),
+            LookupError::Broken(why) => Self::Broken(why),
+        }
+    }
+}
+
 impl From<&Observable> for types::Observable {
     fn from(observable: &Observable) -> Self {
         Self { kind: observable.kind.clone(), role: observable.role.clone(), value: observable.value.clone() }
@@ -193,7 +214,7 @@ impl From<types::Failure> for Failure {
             types::Failure::NotApplicable(why) => Self::NotApplicable(cut(why)),
             types::Failure::Unavailable(retry) => Self::Unavailable {
                 reason: cut(retry.reason),
-                after: retry.after_ms.map(|milliseconds| std::time::Duration::from_millis(milliseconds.into())),
+                after: retry.after_ms.map(|milliseconds| Duration::from_millis(milliseconds.into())),
             },
             types::Failure::Invalid(why) => Self::Failed { reason: Reason::Invalid, detail: cut(why) },
             types::Failure::Internal(why) => Self::Failed { reason: Reason::PluginError, detail: cut(why) },
@@ -203,7 +224,13 @@ impl From<types::Failure> for Failure {
 
 impl From<wit_http::Request> for http::Request {
     fn from(request: wit_http::Request) -> Self {
-        Self { method: request.method, url: request.url, headers: request.headers, body: request.body }
+        Self {
+            method: request.method,
+            url: request.url,
+            headers: request.headers,
+            body: request.body,
+            timeout: request.timeout_ms.map(|milliseconds| Duration::from_millis(milliseconds.into())),
+        }
     }
 }
 

@@ -174,9 +174,6 @@ impl Reputed<'_> {
 }
 
 impl Plugin for Reputation {
-    // Feeds without an API, or an API without feeds: each is of use alone.
-    const OPTIONAL: &[&str] = &["tables", "http"];
-
     type Settings = Settings;
 
     fn configure(settings: Settings) -> Result<Self, String> {

@@ -57,7 +57,7 @@ fn http(config: HttpConfig) -> Http {
 }
 
 fn get(url: impl Into<String>) -> Request {
-    Request { method: "GET".into(), url: url.into(), headers: Vec::new(), body: None }
+    Request { method: "GET".into(), url: url.into(), headers: Vec::new(), body: None, timeout: None }
 }
 
 async fn send(http: &Http, request: Request) -> Result<Response, HttpError> {
