@@ -79,6 +79,7 @@ pub(super) struct RawAlert {
 pub(super) struct RawPlugins {
     dir: Option<Text>,
     auto: Option<bool>,
+    preview: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +178,7 @@ impl RawConfig {
             plugins: PluginsConfig {
                 dir: place.path(self.plugins.dir.as_ref().map_or("plugins", |text| &text.0)),
                 auto: self.plugins.auto.unwrap_or(true),
+                preview: self.plugins.preview.unwrap_or(false),
             },
             tables,
             http,

@@ -263,31 +263,43 @@ fn plain_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Sends an HTTP request. Waits at most 80 % of what is left of the call's time, so that an API that hangs ends as
-/// `unavailable` and not as the step's time-out.
+/// Sends an HTTP request and waits for the response: see [`send_all`].
 pub(super) async fn send(state: &mut State, request: Request) -> Result<Response, HttpError> {
-    let Some(call) = &mut state.call else {
-        return Err(HttpError::Denied("nothing can be sent while configuring".into()));
-    };
+    let answer = send_all(state, vec![request]).await.pop();
+    answer.unwrap_or_else(|| Err(HttpError::Invalid("there is no request".into())))
+}
+
+/// Sends HTTP requests at once. Waits at most 80 % of what is left of the call's time, so that an API that hangs ends as
+/// `unavailable` and not as the step's time-out. Other calls compute meanwhile.
+pub(super) async fn send_all(state: &mut State, requests: Vec<Request>) -> Vec<Result<Response, HttpError>> {
+    let denied = |why: &str| requests.iter().map(|_| Err(HttpError::Denied(why.to_owned()))).collect();
+    let Some(call) = &mut state.call else { return denied("nothing can be sent while configuring") };
     let turns = call.turn.take().map(|turn| Arc::clone(turn.semaphore()));
     let now = Instant::now();
     let longest = call.deadline.saturating_duration_since(now).mul_f64(0.8);
-    let deadline = now + request.timeout.map_or(longest, |timeout| timeout.min(longest));
-    let client = state.grants.client.clone().filter(|_| !state.grants.http.is_empty());
-    let answer = match client {
-        Some(client) => client.send(&state.grants.http, request, deadline).await,
-        None => Err(HttpError::Denied(format!(
+    let answers: Vec<_> = match state.grants.client.as_ref().filter(|_| !state.grants.http.is_empty()) {
+        Some(client) => {
+            let granted = &state.grants.http;
+            let sent = requests.into_iter().map(|request| {
+                let deadline = now + request.timeout.map_or(longest, |timeout| timeout.min(longest));
+                client.send(granted, request, deadline)
+            });
+            futures_util::future::join_all(sent).await
+        }
+        None => denied(&format!(
             "no HTTP interface is granted to step \"{}\"; add http = [...] to its [[step]]",
             state.grants.step
-        ))),
+        )),
     };
     if let (Some(turns), Some(call)) = (turns, &mut state.call) {
         call.turn = turns.acquire_owned().await.ok();
     }
-    if let Err(HttpError::Denied(why)) = &answer {
-        state.denied("http", why);
+    for answer in &answers {
+        if let Err(HttpError::Denied(why)) = answer {
+            state.denied("http", why);
+        }
     }
-    answer
+    answers
 }
 
 /// Charges a host call that handed out so many bytes.

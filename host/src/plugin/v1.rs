@@ -1,10 +1,11 @@
 //! Version 1 of the contract: mirrors `wit/v1` and nothing else. Generated types, the linker that gives a component its
-//! imports, and the conversions to the host's own types. What the imports do is in [`super::host_calls`].
+//! imports, and the conversions to the host's own types. What the imports do is in [`super::host_calls`], which version a
+//! component gets in [`super::contract`].
 
 use std::time::Duration;
 
-use wasmtime::component::{InstancePre, Linker, Resource, ResourceType};
-use wasmtime::{Engine, StoreContextMut};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource, ResourceType};
 
 use super::host_calls::{self, LookupError, State, settle};
 use super::http;
@@ -22,18 +23,15 @@ mod bindings {
     });
 }
 
-pub(super) use bindings::dossier::plugin::log::Level;
-pub(super) use bindings::dossier::plugin::types;
+pub use bindings::dossier::plugin::{http as wit_http, log, tables, types};
 pub(super) use bindings::{Plugin, PluginPre};
 
-use bindings::dossier::plugin::http as wit_http;
-use bindings::dossier::plugin::tables::TableError;
+use self::log::Level;
+use self::tables::TableError;
+use super::contract::interface;
 
-/// The contract's version, part of the name of everything that was compiled for it.
+/// The contract's version.
 pub(super) const VERSION: &str = "1.0.0";
-
-/// The package that components of this contract import from.
-pub(super) const PACKAGE: &str = "dossier:plugin/";
 
 /// What stands behind a plugin's `alert`. A call has one alert only, so the handle says nothing more.
 pub struct AlertHandle;
@@ -43,18 +41,6 @@ impl AlertHandle {
     pub fn lend() -> Resource<Self> {
         Resource::new_borrow(0)
     }
-}
-
-/// The name of an interface as components import it.
-fn interface(name: &str) -> String {
-    format!("{PACKAGE}{name}@{VERSION}")
-}
-
-/// The call of `configure` as `wasmtime-wizer` wants it: in WAVE, whose strings escape `"` and `\` as JSON does. The JSON
-/// of settings holds no other character that needs it.
-pub(super) fn configure_call(settings: &str) -> String {
-    let settings = settings.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("{PACKAGE}enricher.configure@{VERSION}(\"{settings}\")")
 }
 
 /// A host function: pays for what it hands out, and yields now and then so that a flood of calls cannot hold a thread.
@@ -81,14 +67,12 @@ fn row_size(row: &Result<Option<String>, TableError>) -> usize {
     row.as_ref().map_or(0, text_size)
 }
 
-/// Everything that the contract offers to a component.
+/// Offers everything of this contract to a component, under the names of a version that has at least as much.
 ///
 /// # Errors
 /// None in practice: a name defined twice.
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-
-    let mut types = linker.instance(&interface("types"))?;
+pub(super) fn add_to_linker(linker: &mut Linker<State>, version: &str) -> wasmtime::Result<()> {
+    let mut types = linker.instance(&interface("types", version))?;
     types.resource("alert", ResourceType::host::<AlertHandle>(), |_, _| Ok(()))?;
     type Handle = Resource<AlertHandle>;
     host_fn!(types, "[method]alert.id", |state, (_,) in (Handle,)| state.id()?, String::len);
@@ -111,7 +95,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
         |found: &Vec<types::Observable>| found.iter().map(|o| 32 + o.kind.len() + o.role.len() + o.value.len()).sum()
     );
 
-    let mut tables = linker.instance(&interface("tables"))?;
+    let mut tables = linker.instance(&interface("tables", version))?;
     host_fn!(
         tables,
         "lookup",
@@ -127,7 +111,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
         row_size
     );
 
-    linker.instance(&interface("http"))?.func_wrap_async(
+    linker.instance(&interface("http", version))?.func_wrap_async(
         "send",
         |mut store: StoreContextMut<'_, State>, (request,): (wit_http::Request,)| {
             Box::new(async move {
@@ -139,7 +123,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
         },
     )?;
 
-    linker.instance(&interface("log"))?.func_wrap_async(
+    linker.instance(&interface("log", version))?.func_wrap_async(
         "log",
         |mut store: StoreContextMut<'_, State>, (level, message): (Level, String)| {
             Box::new(async move {
@@ -148,15 +132,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
             })
         },
     )?;
-    Ok(linker)
-}
-
-/// A component with its imports, ready to be instantiated.
-///
-/// # Errors
-/// The component imports a function that there is not, or does not export what the contract says.
-pub(super) fn prepare(linker: InstancePre<State>) -> wasmtime::Result<PluginPre<State>> {
-    PluginPre::new(linker)
+    Ok(())
 }
 
 impl From<Level> for tracing::Level {
