@@ -152,6 +152,24 @@ pub struct PluginsConfig {
     pub auto: bool,
     /// Whether plugins for a version of the contract that is still in development are served, too.
     pub preview: bool,
+    /// How a new version has to prove itself.
+    pub probation: ProbationConfig,
+}
+
+/// How a new version of a plugin has to prove itself before it counts as good.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ProbationConfig {
+    /// How many of its first calls are looked at; 0 takes every version as good.
+    pub calls: u32,
+    /// The share of them, above 0 and at most 1, with which it has failed.
+    pub failures: f64,
+}
+
+impl Default for ProbationConfig {
+    fn default() -> Self {
+        Self { calls: 50, failures: 0.2 }
+    }
 }
 
 /// A table that steps can be granted.

@@ -15,9 +15,11 @@ mod instance;
 mod limits;
 mod loader;
 mod next;
+mod probation;
 mod result_schema;
 pub(crate) mod snapshot;
 mod v1;
+mod versions;
 mod wasi;
 
 use std::path::PathBuf;

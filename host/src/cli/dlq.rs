@@ -43,12 +43,13 @@ Examples:
     /// Each goes back in one atomic step and keeps its number of attempts. Only what is dead when this begins is replayed: what
     /// fails again meanwhile stays. Take IDs, a filter, or --all.
     #[command(override_usage = "dossier dlq replay [OPTIONS] <ID>...\n       \
-        dossier dlq replay [OPTIONS] <--all|--reason <REASON>|--step <STEP>>")]
+        dossier dlq replay [OPTIONS] <--all|--reason <REASON>|--step <STEP>|--digest <HEX>>")]
     #[command(after_help = "\
 Examples:
   dossier dlq replay 1763715600000-0
   dossier dlq replay --step geo --dry-run    What would it take?
   dossier dlq replay --reason unavailable    The API is back: try those
+  dossier dlq replay --digest 4f2a90c1       What that version of a plugin failed on
   dossier dlq replay --all")]
     Replay(change::Replay),
 
@@ -69,19 +70,72 @@ pub struct Filter {
     /// Only what failed in this step
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
+    /// Only what failed in a plugin with this SHA-256; its first 8 digits or more
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    digest: Option<String>,
+}
+
+/// A SHA-256 or the beginning of one, in lower case.
+fn digest(text: &str) -> Result<String, String> {
+    if !(8..=64).contains(&text.len()) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err("a digest has 8 to 64 hexadecimal digits, as `dossier dlq show` and the log print them".to_owned());
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 fn reason() -> impl clap::builder::TypedValueParser<Value = Reason> {
     PossibleValuesParser::new(Reason::ALL.map(Reason::as_str)).try_map(|text| text.parse::<Reason>())
 }
 
-impl Filter {
-    fn takes(&self, dead: &Dead) -> bool {
-        self.reason.is_none_or(|reason| dead.letter.reason == reason)
-            && self
-                .step
-                .as_ref()
-                .is_none_or(|step| dead.letter.step.as_ref().is_some_and(|failed| failed.step == *step))
+/// Takes what a filter lets through, and sees to it that a digest means one version only.
+struct Sieve<'a> {
+    filter: &'a Filter,
+    /// The whole digest, once something had it.
+    digest: Option<String>,
+}
+
+impl<'a> Sieve<'a> {
+    fn new(filter: &'a Filter) -> Self {
+        Self { filter, digest: None }
+    }
+
+    /// Whether a dead letter is let through.
+    ///
+    /// # Errors
+    /// The filter's digest is the beginning of this one's and of another one's.
+    fn takes(&mut self, dead: &Dead) -> anyhow::Result<bool> {
+        let Filter { reason, step, digest } = self.filter;
+        let failed = dead.letter.step.as_ref();
+        if reason.is_some_and(|reason| dead.letter.reason != reason)
+            || step.as_ref().is_some_and(|step| failed.is_none_or(|failed| failed.step != *step))
+        {
+            return Ok(false);
+        }
+        let Some(digest) = digest else { return Ok(true) };
+        let Some(failed) = failed.filter(|failed| failed.sha256.starts_with(digest)) else { return Ok(false) };
+        match &self.digest {
+            Some(known) if *known != failed.sha256 => bail!(
+                "the digest {digest} is the beginning of {known} and of {}; nothing was changed; give more digits",
+                printable(&failed.sha256)
+            ),
+            Some(_) => {}
+            None => self.digest = Some(failed.sha256.clone()),
+        }
+        Ok(true)
+    }
+
+    /// Those of a page that are let through.
+    ///
+    /// # Errors
+    /// As [`Self::takes`].
+    fn sift(&mut self, page: Vec<Dead>) -> anyhow::Result<Vec<Dead>> {
+        let mut taken = Vec::with_capacity(page.len());
+        for dead in page {
+            if self.takes(&dead)? {
+                taken.push(dead);
+            }
+        }
+        Ok(taken)
     }
 }
 

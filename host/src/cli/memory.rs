@@ -70,6 +70,14 @@ impl MemoryQueue {
         lock(&self.dead).push((dead, Bytes::copy_from_slice(body)));
     }
 
+    /// Adds a dead letter of a version of a plugin.
+    pub fn bury_with(&self, key: &str, sha256: &str, body: &[u8]) {
+        self.bury(key, None, Reason::Trap, "geo", body);
+        if let Some(step) = lock(&self.dead).last_mut().and_then(|(dead, _)| dead.letter.step.as_mut()) {
+            sha256.clone_into(&mut step.sha256);
+        }
+    }
+
     fn take(&self, key: &str) -> Option<(Dead, Bytes)> {
         let mut letters = lock(&self.dead);
         let at = letters.iter().position(|(dead, _)| dead.key == key)?;

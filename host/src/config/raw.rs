@@ -10,7 +10,7 @@ use super::place::Place;
 use super::value::{self, ByteCount, Period, Text};
 use super::{
     AdminConfig, AlertConfig, Config, Finding, HostConfig, HttpConfig, Limits, LogConfig, ObservableConfig,
-    PluginsConfig, QueueConfig, QueueKind, RedisConfig, StepConfig, TableConfig, TableFormat,
+    PluginsConfig, ProbationConfig, QueueConfig, QueueKind, RedisConfig, StepConfig, TableConfig, TableFormat,
 };
 
 /// The time that a step with an HTTP grant has, where none is said.
@@ -84,6 +84,7 @@ pub(super) struct RawPlugins {
     dir: Option<Text>,
     auto: Option<bool>,
     preview: Option<bool>,
+    probation: Option<Spanned<ProbationConfig>>,
 }
 
 #[derive(Deserialize)]
@@ -183,6 +184,7 @@ impl RawConfig {
                 dir: place.path(self.plugins.dir.as_ref().map_or("plugins", |text| &text.0)),
                 auto: self.plugins.auto.unwrap_or(true),
                 preview: self.plugins.preview.unwrap_or(false),
+                probation: probation_config(self.plugins.probation, place, findings),
             },
             tables,
             http,
@@ -271,6 +273,20 @@ fn alert_config(raw: RawAlert, place: &Place<'_>, findings: &mut Vec<Finding>) -
         id: raw.id.map_or_else(|| ["/id", "/uuid", "/alert_id"].map(str::to_owned).to_vec(), Spanned::into_inner),
         observables: raw.observables.into_iter().map(Spanned::into_inner).collect(),
     }
+}
+
+fn probation_config(
+    raw: Option<Spanned<ProbationConfig>>,
+    place: &Place<'_>,
+    findings: &mut Vec<Finding>,
+) -> ProbationConfig {
+    let Some(raw) = raw else { return ProbationConfig::default() };
+    if !(raw.get_ref().failures > 0.0 && raw.get_ref().failures <= 1.0) {
+        let message =
+            "failures must be a share above 0 and at most 1, as in probation = { calls = 50, failures = 0.2 }";
+        findings.push(place.finding(Some(raw.span().start), message));
+    }
+    raw.into_inner()
 }
 
 fn admin_config(raw: RawAdmin, place: &Place<'_>, findings: &mut Vec<Finding>) -> AdminConfig {

@@ -245,3 +245,15 @@ fn a_value_of_a_wrong_type_hides_nothing_else() {
     let lines: Vec<_> = findings.iter().map(|finding| finding.line).collect();
     assert_eq!(lines, [Some(2), Some(3), Some(6), Some(7)], "{findings:?}");
 }
+
+#[test]
+fn a_probation_is_what_is_said_of_it_and_its_share_must_be_one() {
+    assert_eq!(parse("").plugins.probation, ProbationConfig { calls: 50, failures: 0.2 });
+    let probation = parse("[plugins]\nprobation = { calls = 10 }").plugins.probation;
+    assert_eq!(probation, ProbationConfig { calls: 10, failures: 0.2 });
+    assert!(parse("[plugins]\nprobation = { failures = 1 }").plugins.probation.failures == 1.0);
+    for share in ["0", "0.0", "1.1", "-0.2", "nan"] {
+        let finding = finding(&format!("[plugins]\nprobation = {{ failures = {share} }}"));
+        assert!(finding.starts_with("dossier.toml:2:") && finding.contains("share"), "{finding}");
+    }
+}

@@ -10,9 +10,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
+use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::contract::Contract;
@@ -34,6 +36,12 @@ const MAX_COMPLAINT: u64 = 4 << 10;
 
 /// How long unused code is kept.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How what is still being written is named: folders to compile in, and files that are not whole yet.
+const UNFINISHED: [&str; 2] = [".compile-", ".tmp"];
+
+/// How old that is when it is left behind for sure: nothing is compiled for so long.
+const UNFINISHED_FOR: Duration = Duration::from_secs(3600);
 
 /// Why there is no code.
 #[derive(Debug, thiserror::Error)]
@@ -100,60 +108,41 @@ impl Compiler {
     pub(super) async fn code(
         &self,
         sandbox: &Sandbox,
-        bytes: &[u8],
+        bytes: &Bytes,
         sha256: &str,
         step: &StepConfig,
     ) -> Result<Code, CompileError> {
         let contracts = Contract::ALL.map(Contract::version).join(" ");
         let key = [sha256, &sha256_hex(step.settings.as_bytes()), &contracts, &sandbox.compatibility()].join("\n");
-        let key = sha256_hex(key.as_bytes());
-        if let Some(code) = self.load(sandbox, &key) {
+        let kept = Kept { folder: self.cache.clone(), key: sha256_hex(key.as_bytes()) };
+        let (from, engine) = (kept.clone(), sandbox.engine.clone());
+        if let Some(code) = aside(move || from.load(&engine)).await? {
             return Ok(code);
         }
-        let compiled = self.compile(&key, bytes, step).await?;
-        let failed = |error: &dyn std::fmt::Display| {
-            CompileError::Failed(format!("its code in {} cannot be used: {error}", self.cache.display()))
-        };
-        let code = fs::read(self.file(&key, "cwasm")).map_err(|error| failed(&error))?;
-        let label = Label { code_sha256: sha256_hex(&code), compiled };
-        let label = serde_json::to_vec(&label).map_err(|error| failed(&error))?;
-        write_whole(&self.file(&key, "json"), &label).map_err(|error| failed(&error))?;
-        self.load(sandbox, &key).ok_or_else(|| failed(&"it was changed, or compiled for another engine"))
-    }
-
-    fn file(&self, key: &str, extension: &str) -> PathBuf {
-        self.cache.join(format!("{key}.{extension}"))
-    }
-
-    /// Code that was kept; none when there is none that can be used.
-    fn load(&self, sandbox: &Sandbox, key: &str) -> Option<Code> {
-        let label: Label = serde_json::from_slice(&fs::read(self.file(key, "json")).ok()?).ok()?;
-        let path = self.file(key, "cwasm");
-        let code = fs::read(&path).ok()?;
-        if sha256_hex(&code) != label.code_sha256 {
-            return None;
-        }
-        // Noted as used, so that it is not pruned; if that fails it is only compiled again one day.
-        let _ =
-            File::options().write(true).open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
-        #[expect(
-            unsafe_code,
-            reason = "our own child wrote these bytes into our own 0700 folder, and their digest matches"
-        )]
-        let component = unsafe { Component::deserialize(&sandbox.engine, &code) }.ok()?;
-        Some(Code { component, compiled: label.compiled })
+        let compiled = self.compile(&kept, bytes, step).await?;
+        let engine = sandbox.engine.clone();
+        let failed = format!("its code in {} cannot be used", self.cache.display());
+        let code = aside(move || {
+            kept.label(compiled)?;
+            let changed = || io::Error::other("it was changed, or compiled for another engine");
+            kept.load(&engine).ok_or_else(changed)
+        });
+        code.await?.map_err(|error| CompileError::Failed(format!("{failed}: {error}")))
     }
 
     /// Compiles in a child process; the code lies under its key then.
-    async fn compile(&self, key: &str, bytes: &[u8], step: &StepConfig) -> Result<Compiled, CompileError> {
+    async fn compile(&self, kept: &Kept, bytes: &Bytes, step: &StepConfig) -> Result<Compiled, CompileError> {
         let failed = |what: &str, error: &dyn std::fmt::Display| CompileError::Failed(format!("{what}: {error}"));
-        let folder = tempfile::Builder::new().prefix(".compile-").tempdir_in(&self.cache);
-        let folder = folder.map_err(|error| failed("no folder to compile in", &error))?;
+        let (cache, input, configured) = (self.cache.clone(), bytes.clone(), step.settings.clone());
+        let folder = aside(move || {
+            let folder = tempfile::Builder::new().prefix(UNFINISHED[0]).tempdir_in(cache)?;
+            fs::write(folder.path().join("component.wasm"), input)?;
+            fs::write(folder.path().join("settings.json"), configured)?;
+            Ok::<_, io::Error>(folder)
+        });
+        let folder = folder.await?.map_err(|error| failed("what is to be compiled cannot be written", &error))?;
         let [component, settings, output] =
             ["component.wasm", "settings.json", "code"].map(|name| folder.path().join(name));
-        fs::write(&component, bytes)
-            .and_then(|()| fs::write(&settings, &step.settings))
-            .map_err(|error| failed("what is to be compiled cannot be written", &error))?;
 
         let mebibytes = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
         let deadline = DEADLINE.saturating_add(DEADLINE_PER_MIB.saturating_mul(mebibytes));
@@ -188,10 +177,12 @@ impl Compiler {
         match serde_json::from_slice(&report) {
             Ok(Report::Compiled(compiled)) => {
                 self.pass_on(&step.name, &compiled.said);
-                File::open(&output)
-                    .and_then(|file| file.sync_all())
-                    .and_then(|()| fs::rename(&output, self.file(key, "cwasm")))
-                    .map_err(|error| failed("its code cannot be kept", &error))?;
+                let code = kept.file("cwasm");
+                let moved = aside(move || {
+                    File::open(&output)?.sync_all()?;
+                    fs::rename(&output, code)
+                });
+                moved.await?.map_err(|error| failed("its code cannot be kept", &error))?;
                 Ok(compiled)
             }
             Ok(Report::Refused { why, said }) => {
@@ -216,20 +207,66 @@ impl Compiler {
         }
     }
 
-    /// Deletes what was not used for long; what cannot be deleted stays.
+    /// Deletes what was not used for long, and what a host that was killed left unfinished; what cannot be deleted stays.
     fn prune(&self) {
         let Ok(entries) = fs::read_dir(&self.cache) else { return };
         for entry in entries.flatten() {
-            let old = entry
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > KEEP));
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+            let Some(age) = age else { continue };
             let path = entry.path();
-            if old && path.extension().is_some_and(|extension| extension == "cwasm") {
+            let name = entry.file_name();
+            if UNFINISHED.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+                if age > UNFINISHED_FOR {
+                    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+                }
+            } else if age > KEEP && path.extension().is_some_and(|extension| extension == "cwasm") {
                 let _ = fs::remove_file(path.with_extension("json"));
                 let _ = fs::remove_file(path);
             }
         }
+    }
+}
+
+/// Does what blocks where it may: reading, hashing and linking code of many megabytes would hold up the alerts.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CompileError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| CompileError::Failed(error.to_string()))
+}
+
+/// Where the code of one component with its settings is kept. Everything here blocks.
+#[derive(Clone)]
+struct Kept {
+    folder: PathBuf,
+    key: String,
+}
+
+impl Kept {
+    fn file(&self, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}.{extension}", self.key))
+    }
+
+    /// Writes down what was found out about the code that lies here, so that it may be loaded.
+    fn label(&self, compiled: Compiled) -> io::Result<()> {
+        let label = Label { code_sha256: sha256_hex(&fs::read(self.file("cwasm"))?), compiled };
+        write_whole(&self.file("json"), &serde_json::to_vec(&label)?)
+    }
+
+    /// Code that was kept; none when there is none that can be used.
+    fn load(&self, engine: &Engine) -> Option<Code> {
+        let label: Label = serde_json::from_slice(&fs::read(self.file("json")).ok()?).ok()?;
+        let path = self.file("cwasm");
+        let code = fs::read(&path).ok()?;
+        if sha256_hex(&code) != label.code_sha256 {
+            return None;
+        }
+        // Noted as used, so that it is not pruned; if that fails it is only compiled again one day.
+        let _ =
+            File::options().write(true).open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        #[expect(
+            unsafe_code,
+            reason = "our own child wrote these bytes into our own 0700 folder, and their digest matches"
+        )]
+        let component = unsafe { Component::deserialize(engine, &code) }.ok()?;
+        Some(Code { component, compiled: label.compiled })
     }
 }
 
@@ -279,4 +316,33 @@ async fn read(from: Option<impl tokio::io::AsyncRead + Unpin>, longest: u64) -> 
         let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_host_left_unfinished_is_deleted_and_what_is_being_compiled_is_not() {
+        let state = tempfile::tempdir().unwrap();
+        let cache = state.path().join("compiled");
+        let age = |name: &str, hours: u64| {
+            let path = cache.join(name);
+            let long_ago = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+            File::open(path).unwrap().set_modified(long_ago).unwrap();
+        };
+        for (name, hours) in [(".compile-old", 2), (".compile-new", 0)] {
+            fs::create_dir_all(cache.join(name)).unwrap();
+            fs::write(cache.join(name).join("component.wasm"), b"").unwrap();
+            age(name, hours);
+        }
+        for (name, hours) in [(".tmpOld", 2), (".tmpNew", 0), ("a.cwasm", 2), ("a.json", 2), ("b.cwasm", 31 * 24)] {
+            fs::write(cache.join(name), b"").unwrap();
+            age(name, hours);
+        }
+        Compiler::new(state.path(), PathBuf::from("dossier"), Arc::default()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".compile-new", ".tmpNew", "a.cwasm", "a.json"]);
+    }
 }

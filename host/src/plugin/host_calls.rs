@@ -113,11 +113,12 @@ impl State {
         }
     }
 
-    /// Begins a call; what an earlier one left is forgotten.
+    /// Gives the instance its alert. Until then it can do nothing but log; what it logged and owes since it was made counts as
+    /// this call's.
     pub(super) fn begin(&mut self, given: Arc<Given>, deadline: Instant, turn: Option<OwnedSemaphorePermit>) {
+        self.flush_prints();
         self.call = Some(Call { given, deadline, turn, tables: BTreeMap::new() });
         self.memory.begin();
-        (self.owed, self.lines, self.dropped, self.denials) = (0, 0, 0, 0);
     }
 
     /// Ends a call: the tables that answered it, and what host calls still owe in fuel.
@@ -126,6 +127,7 @@ impl State {
         if let (Ear::Telemetry(telemetry), 1..) = (&self.ear, self.dropped) {
             telemetry.emit(&PluginLogCut { step: &self.grants.step, dropped: self.dropped });
         }
+        (self.lines, self.dropped, self.denials) = (0, 0, 0);
         (self.call.take().map(|call| call.tables).unwrap_or_default(), std::mem::take(&mut self.owed))
     }
 

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::Store;
 
+use super::compiler::CompileError;
 use super::contract::{Plugin, Prepared};
 use super::engine::Sandbox;
 use super::host_calls::{Ear, Grants, State};
-use super::limits;
 use super::result_schema::ResultSchema;
 use super::v1::types;
+use super::{limits, snapshot};
 use crate::config::StepConfig;
 use crate::dead_letter::Reason;
 use crate::pipeline::{Answer, Cost, Enricher, Failure, Given, Stage};
@@ -118,47 +119,69 @@ impl Instances {
         Ok(answer)
     }
 
-    /// Makes the instance if it is new, and calls it.
-    async fn run(&self, instance: &mut Instance) -> wasmtime::Result<Result<types::Answer, types::Failure>> {
-        let Instance { store, plugin, .. } = instance;
-        let plugin = match plugin {
-            Some(plugin) => plugin,
-            None => {
-                let new = self.prepared.instantiate(store).await?;
-                if self.configure_each
-                    && let Err(why) = new.configure(store, &self.config.settings).await?
-                {
-                    let why = format!("configure refused the settings that it took before: {why}");
-                    return Ok(Err(types::Failure::Internal(why)));
-                }
-                plugin.insert(new)
-            }
-        };
-        plugin.enrich(store).await
+    /// Makes the instance if it is new, and configures it where that could not be copied. The store has no alert yet: all that
+    /// the plugin can do meanwhile is log. The inner error is the plugin's own.
+    async fn ready<'a>(
+        &self,
+        store: &mut Store<State>,
+        plugin: &'a mut Option<Plugin>,
+    ) -> wasmtime::Result<Result<&'a Plugin, String>> {
+        if let Some(plugin) = plugin {
+            return Ok(Ok(plugin));
+        }
+        let new = self.prepared.instantiate(store).await?;
+        if self.configure_each
+            && let Err(why) = new.configure(store, &self.config.settings).await?
+        {
+            return Ok(Err(why));
+        }
+        Ok(Ok(plugin.insert(new)))
     }
 
-    /// Makes an instance and throws it away: whether it fits its bounds.
+    /// Gets the instance ready, gives it its alert and calls it.
+    async fn run(
+        &self,
+        instance: &mut Instance,
+        begin: impl FnOnce(&mut State),
+    ) -> wasmtime::Result<Result<types::Answer, types::Failure>> {
+        let Instance { store, plugin, .. } = instance;
+        match self.ready(store, plugin).await? {
+            Ok(plugin) => {
+                begin(store.data_mut());
+                plugin.enrich(store).await
+            }
+            Err(why) => {
+                let why = format!("configure refused the settings that it took before: {why}");
+                Ok(Err(types::Failure::Internal(why)))
+            }
+        }
+    }
+
+    /// Makes an instance, configures it where each one is, and throws it away: whether it fits its bounds.
     ///
     /// # Errors
-    /// Why it does not.
-    pub(super) async fn try_out(&self) -> Result<(), String> {
-        let _running = self.sandbox.running.acquire().await.map_err(|error| error.to_string())?;
-        let mut instance = self.fresh().map_err(|error| error.to_string())?;
+    /// Why it does not; or the machine has no room for it.
+    pub(super) async fn try_out(&self) -> Result<(), CompileError> {
+        let refused = |why: String| Err(CompileError::Refused(why));
+        let failed = |error: &dyn std::fmt::Display| CompileError::Failed(format!("no sandbox: {error}"));
+        let _running = self.sandbox.running.acquire().await.map_err(|error| failed(&error))?;
+        let Instance { mut store, mut plugin, .. } = self.fresh().map_err(|error| failed(&error))?;
         let limits = &self.config.limits;
-        let made = async {
-            instance.store.set_fuel(limits.fuel)?;
-            self.prepared.instantiate(&mut instance.store).await
-        };
-        let failure = match timeout_at(Instant::now() + limits.timeout, made).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => limits::failure(&error, &instance.store.data().memory),
+        store.set_fuel(limits.fuel).map_err(|error| failed(&error))?;
+        let made = timeout_at(Instant::now() + limits.timeout, self.ready(&mut store, &mut plugin)).await;
+        let failure = match made {
+            Ok(Ok(Ok(_))) => return Ok(()),
+            Ok(Ok(Err(why))) => return refused(snapshot::refused_settings(why)),
+            Ok(Err(error)) => limits::failure(&error, &store.data().memory),
             Err(_) => {
-                return Err("making an instance takes longer than its timeout; raise timeout in its [[step]]".into());
+                return refused(
+                    "making an instance takes longer than its timeout; raise timeout in its [[step]]".into(),
+                );
             }
         };
         match failure {
-            Failure::Failed { reason, detail } => Err(format!("no instance can be made ({reason}): {detail}")),
-            Failure::Unavailable { reason, .. } | Failure::NotApplicable(reason) => Err(reason),
+            Failure::Failed { reason, detail } => refused(format!("no instance can be made ({reason}): {detail}")),
+            Failure::Unavailable { reason, .. } | Failure::NotApplicable(reason) => Err(CompileError::Failed(reason)),
         }
     }
 }
@@ -193,8 +216,8 @@ impl Enricher for Instances {
                 return (Err(failed), Cost::default());
             }
         };
-        instance.store.data_mut().begin(given, deadline, turn);
-        let called = timeout_at(deadline, self.run(&mut instance)).await;
+        let begin = |state: &mut State| state.begin(given, deadline, turn);
+        let called = timeout_at(deadline, self.run(&mut instance, begin)).await;
 
         let (tables, owed) = instance.store.data_mut().end();
         let left = instance.store.get_fuel().unwrap_or_default().saturating_sub(owed);

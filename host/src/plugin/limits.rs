@@ -99,6 +99,10 @@ pub(super) fn failure(error: &wasmtime::Error, memory: &MemoryLimit) -> Failure 
         // Cannot be, since calls wait for room; if it were, the alert is not to blame.
         return Failure::Unavailable { reason: "no room for another sandbox".into(), after: None };
     }
+    if is_out_of_memory(error) {
+        let reason = format!("the machine has no memory for a sandbox: {}", cut(error.root_cause().to_string()));
+        return Failure::Unavailable { reason, after: None };
+    }
     let trap = error.downcast_ref::<Trap>();
     let reason = match trap {
         Some(Trap::OutOfFuel) => Reason::OutOfFuel,
@@ -124,6 +128,16 @@ pub(super) fn failure(error: &wasmtime::Error, memory: &MemoryLimit) -> Failure 
         _ => cut(detail),
     };
     Failure::Failed { reason, detail }
+}
+
+/// Whether the system refused memory to wasmtime: the machine is to blame then, not the plugin. One that asks for more than its
+/// step may have is told so by [`MemoryLimit`] and never gets that far.
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    use rustix::io::Errno;
+    let refused = |errno: Option<Errno>| matches!(errno, Some(Errno::NOMEM | Errno::AGAIN));
+    error.is::<wasmtime::OutOfMemory>()
+        || refused(error.downcast_ref::<Errno>().copied())
+        || refused(error.downcast_ref::<std::io::Error>().and_then(Errno::from_io_error))
 }
 
 /// Cuts a text to what an error may hold.
@@ -298,6 +312,23 @@ mod tests {
 
     fn observable(kind: &str, value: &str) -> Observable {
         Observable { kind: kind.into(), role: "related".into(), value: value.into() }
+    }
+
+    #[test]
+    fn memory_that_the_system_refuses_is_the_machines_fault_and_no_other_error_of_the_system_is() {
+        use rustix::io::Errno;
+        let of = |error: wasmtime::Error| failure(&error, &MemoryLimit::new(1 << 20));
+        for error in [
+            wasmtime::Error::from(std::io::Error::from(Errno::NOMEM)),
+            wasmtime::Error::from(std::io::Error::from(Errno::AGAIN)).context("no memory for a stack"),
+            wasmtime::Error::from(Errno::NOMEM).context("no mapping"),
+            wasmtime::Error::from(wasmtime::OutOfMemory::new(64)),
+        ] {
+            assert!(matches!(of(error), Failure::Unavailable { .. }));
+        }
+        for error in [wasmtime::Error::from(std::io::Error::from(Errno::BADF)), wasmtime::Error::msg("not UTF-8")] {
+            assert!(matches!(of(error), Failure::Failed { reason: Reason::InvalidOutput, .. }));
+        }
     }
 
     #[test]

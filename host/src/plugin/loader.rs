@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use dossier_authoring::manifest::Manifest;
 use tokio::sync::Semaphore;
 
@@ -27,6 +28,23 @@ pub(super) struct Loader {
     telemetry: Arc<Telemetry>,
     /// Bounds how many children compile at once.
     compiling: Semaphore,
+}
+
+/// A plugin's file as it was read.
+pub(super) struct File {
+    /// All of it.
+    pub bytes: Bytes,
+    /// SHA-256 of it.
+    pub sha256: String,
+    /// What it says that it asks for; the error is what is wrong with that.
+    pub manifest: Result<Option<Manifest>, String>,
+}
+
+impl File {
+    /// Looks at what was read. Takes long for a large file, so it is not for the threads that carry alerts.
+    pub(super) fn read(bytes: Vec<u8>) -> Self {
+        Self { sha256: sha256_hex(&bytes), manifest: Manifest::read(&bytes), bytes: bytes.into() }
+    }
 }
 
 /// A loaded plugin.
@@ -67,6 +85,11 @@ impl Loader {
         self.config.steps.iter().any(|step| step.plugin == plugin)
     }
 
+    /// Whether a step says that the plugin must have this SHA-256.
+    pub(super) fn is_pinned(&self, plugin: &str, sha256: &str) -> bool {
+        self.config.steps.iter().any(|step| step.plugin == plugin && step.sha256.as_deref() == Some(sha256))
+    }
+
     /// The steps that a plugin runs.
     pub(super) fn steps_of(&self, plugin: &str) -> Vec<StepConfig> {
         let named: Vec<_> = self.config.steps.iter().filter(|step| step.plugin == plugin).cloned().collect();
@@ -81,19 +104,19 @@ impl Loader {
     pub(super) async fn load(
         &self,
         plugin: &str,
-        bytes: &[u8],
+        file: &File,
         before: Option<&Manifest>,
     ) -> Result<Loaded, CompileError> {
-        let sha256 = sha256_hex(bytes);
+        let File { bytes, sha256, manifest } = file;
         snapshot::check_header(bytes).map_err(CompileError::Refused)?;
-        let manifest = Manifest::read(bytes).map_err(CompileError::Refused)?;
+        let manifest = manifest.clone().map_err(CompileError::Refused)?;
         let mut steps = Vec::new();
         let mut version = String::new();
         for step in self.steps_of(plugin) {
             let name = step.name.clone();
-            let reviewed = grants::check_review(&sha256, manifest.as_ref(), before, &step);
+            let reviewed = grants::check_review(sha256, manifest.as_ref(), before, &step);
             let loaded = match reviewed.map_err(CompileError::Refused) {
-                Ok(()) => self.load_step(bytes, &sha256, manifest.as_ref(), step).await,
+                Ok(()) => self.load_step(bytes, sha256, manifest.as_ref(), step).await,
                 Err(error) => Err(error),
             };
             let loaded = loaded.map_err(|error| match error {
@@ -110,12 +133,12 @@ impl Loader {
                 enricher: Some(loaded as Arc<dyn Enricher>),
             });
         }
-        Ok(Loaded { sha256, version, manifest, steps })
+        Ok(Loaded { sha256: sha256.clone(), version, manifest, steps })
     }
 
     async fn load_step(
         &self,
-        bytes: &[u8],
+        bytes: &Bytes,
         sha256: &str,
         manifest: Option<&Manifest>,
         step: StepConfig,
@@ -184,7 +207,7 @@ impl Loader {
             telemetry: Arc::clone(&self.telemetry),
             idle: Mutex::default(),
         };
-        instances.try_out().await.map_err(refused)?;
+        instances.try_out().await?;
         Ok(Arc::new(instances))
     }
 }

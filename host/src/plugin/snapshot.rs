@@ -247,7 +247,8 @@ fn check_text(what: &str, text: &str, longest: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn refused_settings(why: String) -> String {
+/// What is said when a plugin refuses its settings, in its own words.
+pub(super) fn refused_settings(why: String) -> String {
     format!("it refuses its settings: {}; change settings in its [[step]]", limits::cut(why))
 }
 

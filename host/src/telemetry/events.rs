@@ -21,19 +21,22 @@ use serde::Serialize;
 pub use self::alert::{AlertFinished, StepCalled, StepRetried};
 pub use self::host::{HostReady, HostStopped, HostStopping};
 pub use self::plugin::{
-    HttpCalled, PluginDenied, PluginLoaded, PluginLogCut, PluginRefused, PluginRemoved, PluginSaid,
+    HttpCalled, PluginDenied, PluginLoaded, PluginLogCut, PluginOnProbation, PluginPassed, PluginRefused,
+    PluginRemoved, PluginSaid, PluginTakenOut, PluginUnfit,
 };
 pub use self::queue::{AlertsClaimed, EntriesLost, EntrySkipped, GroupRecreated, QueueRecovered, QueueTrouble};
 pub use self::table::{TableLoaded, TableRefused};
 
 /// Every alarm that `dossier_alarms_total` tells apart.
-pub(super) const ALARMS: [&str; 7] = [
+pub(super) const ALARMS: [&str; 9] = [
     "queue-trouble",
     "entries-lost",
     "entry-skipped",
     "group-recreated",
     "plugin-refused",
     "plugin-removed",
+    "plugin-taken-out",
+    "plugin-unfit",
     "table-refused",
 ];
 

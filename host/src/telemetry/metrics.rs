@@ -140,6 +140,12 @@ metrics! {
         "plugin_reloads", "Versions of plugins that were swapped in for another";
     plugin_refusals: Family<PluginLabel, Counter> = Family::default(),
         "plugin_refusals", "Files of plugins that were refused";
+    plugin_probation: Family<PluginLabel, Gauge> = Family::default(),
+        "plugin_probation", "1 while a plugin's version is on probation, 0 once it has passed or failed";
+    plugin_probations: Family<PluginLabel, Counter> = Family::default(),
+        "plugin_probations", "Times that a plugin's version began its probation";
+    plugin_rollbacks: Family<PluginLabel, Counter> = Family::default(),
+        "plugin_rollbacks", "Versions of plugins that failed their probation and were taken out for the last good one";
     plugin_removals: Family<PluginLabel, Counter> = Family::default(),
         "plugin_removals", "Files of plugins that went away";
     plugin_denials: Family<DeniedLabels, Counter> = Family::default(),
@@ -198,6 +204,7 @@ impl Metrics {
     pub(super) fn plugin_gone(&self, plugin: &str) {
         if let Some(old) = self.plugins.lock().unwrap_or_else(PoisonError::into_inner).remove(plugin) {
             self.plugin_info.remove(&old);
+            self.plugin_probation.remove(&PluginLabel { plugin: old.plugin });
         }
     }
 

@@ -10,11 +10,11 @@ use crate::cli::output::{Out, Progress, complain, count, printable};
 use crate::cli::{FAILED, INTERRUPTED, interrupted};
 use crate::queue::{Dead, Queue};
 
-use super::{Filter, Pages, find, list};
+use super::{Filter, Pages, Sieve, find, list};
 
 /// What to replay.
 #[derive(Debug, Default, clap::Args)]
-#[command(group = clap::ArgGroup::new("which").args(["ids", "all", "reason", "step"]).required(true).multiple(true))]
+#[command(group = clap::ArgGroup::new("which").args(["ids", "all", "reason", "step", "digest"]).required(true).multiple(true))]
 pub struct Replay {
     /// Keys, or alerts' ids
     #[arg(value_name = "ID")]
@@ -61,9 +61,10 @@ impl From<&Dead> for Target {
 /// Puts them back into the queue.
 ///
 /// # Errors
-/// An ID is unknown, the queue cannot be asked, or the output cannot be written.
+/// An ID is unknown, a digest is not of one version, the queue cannot be asked, or the output cannot be written.
 pub async fn replay<W: Write>(queue: &dyn Queue, arguments: &Replay, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     let mut targets = Vec::new();
+    let mut sieve = Sieve::new(&arguments.filter);
     let mut first = true;
     // With a dry run the table is written while it is read.
     let mut take = |page: Vec<Dead>, out: &mut Out<W>| -> std::io::Result<()> {
@@ -75,14 +76,13 @@ pub async fn replay<W: Write>(queue: &dyn Queue, arguments: &Replay, out: &mut O
     };
     if arguments.ids.is_empty() {
         let mut pages = Pages::new(queue);
-        while let Some(mut page) = pages.next().await? {
-            page.retain(|dead| arguments.filter.takes(dead));
-            take(page, out)?;
+        while let Some(page) = pages.next().await? {
+            take(sieve.sift(page)?, out)?;
         }
     } else {
         let mut named = Vec::new();
-        find(queue, &arguments.ids, |dead| named.extend(arguments.filter.takes(&dead).then_some(dead))).await?;
-        take(named, out)?;
+        find(queue, &arguments.ids, |dead| named.push(dead)).await?;
+        take(sieve.sift(named)?, out)?;
     }
     if arguments.dry_run {
         if arguments.json {
@@ -243,12 +243,35 @@ mod tests {
     #[tokio::test]
     async fn an_alert_id_stands_for_all_its_letters_and_a_filter_narrows_them() {
         let queue = filled();
-        let filter = Filter { reason: Some(Reason::Trap), step: None };
+        let filter = Filter { reason: Some(Reason::Trap), ..Filter::default() };
         let said = replayed(&queue, Replay { ids: vec!["a".into()], filter, ..Replay::default() }).await.unwrap();
         assert_eq!(said, "replayed 1\n");
         let said = replayed(&queue, Replay { ids: vec!["a".into(), "3-0".into()], ..Replay::default() }).await.unwrap();
         assert_eq!(said, "replayed 2\n");
         assert_eq!(queue.waiting(), [&b"2"[..], b"1", b"3"]);
+    }
+
+    #[tokio::test]
+    async fn a_digest_stands_for_the_victims_of_one_version_and_for_nothing_when_it_could_be_two() {
+        let queue = MemoryQueue::default();
+        for (key, sha256) in [("1-0", "abcdef0011"), ("2-0", "abcdef0022"), ("3-0", "abcdef0011"), ("4-0", "99")] {
+            queue.bury_with(key, sha256, key.as_bytes());
+        }
+        let by = |digest: &str| Replay {
+            filter: Filter { digest: Some(digest.into()), ..Filter::default() },
+            ..Replay::default()
+        };
+        let error = replayed(&queue, by("abcdef00")).await.unwrap_err().to_string();
+        assert!(error.contains("abcdef0011") && error.contains("abcdef0022"), "{error}");
+        assert_eq!(queue.keys().len(), 4);
+        assert_eq!(replayed(&queue, by("abcdef001")).await.unwrap(), "replayed 2\n");
+        assert_eq!(queue.keys(), ["2-0", "4-0"]);
+        assert_eq!(replayed(&queue, by("abcdef00")).await.unwrap(), "replayed 1\n");
+        assert_eq!(replayed(&queue, by("12345678")).await.unwrap(), "replayed 0\n");
+        assert_eq!(crate::cli::dlq::digest("ABCDEF00").unwrap(), "abcdef00");
+        for wrong in ["abcdef0", "abcdefgh", &"a".repeat(65)] {
+            assert!(crate::cli::dlq::digest(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::output::{Out, printable, rough, since};
 use crate::queue::{Dead, Queue};
 
-use super::{Filter, Pages, json};
+use super::{Filter, Pages, Sieve, json};
 
 /// Which, and how.
 #[derive(Debug, clap::Args)]
@@ -24,16 +24,17 @@ pub struct Arguments {
 /// Lists them.
 ///
 /// # Errors
-/// The queue cannot be asked, or the output cannot be written.
+/// The queue cannot be asked, a digest is not of one version, or the output cannot be written.
 pub async fn list<W: Write>(queue: &dyn Queue, arguments: &Arguments, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     let mut left = arguments.limit.unwrap_or(usize::MAX);
     let mut first = true;
     let mut pages = Pages::new(queue);
+    let mut sieve = Sieve::new(&arguments.filter);
     while left > 0
         && !out.is_closed()
-        && let Some(mut page) = pages.next().await?
+        && let Some(page) = pages.next().await?
     {
-        page.retain(|dead| arguments.filter.takes(dead));
+        let mut page = sieve.sift(page)?;
         page.truncate(left);
         left -= page.len();
         if arguments.json {
@@ -49,7 +50,7 @@ pub async fn list<W: Write>(queue: &dyn Queue, arguments: &Arguments, out: &mut 
     }
     if first && !arguments.json {
         let nothing = match arguments.filter {
-            Filter { reason: None, step: None } => "no dead letters",
+            Filter { reason: None, step: None, digest: None } => "no dead letters",
             _ => "no dead letter matches",
         };
         writeln!(out, "{nothing}")?;
@@ -166,10 +167,10 @@ mod tests {
     #[tokio::test]
     async fn filters_and_the_limit_hold() {
         let queue = filled(20);
-        let geo = || Filter { reason: Some(Reason::Timeout), step: Some("geo".into()) };
+        let geo = || Filter { reason: Some(Reason::Timeout), step: Some("geo".into()), digest: None };
         assert_eq!(listed(&queue, geo(), None, true).await.lines().count(), 10);
         assert_eq!(listed(&queue, geo(), Some(3), true).await.lines().count(), 3);
-        let none = Filter { reason: Some(Reason::Trap), step: Some("geo".into()) };
+        let none = Filter { reason: Some(Reason::Trap), step: Some("geo".into()), digest: None };
         assert_eq!(listed(&queue, none, None, false).await, "no dead letter matches\n");
     }
 

@@ -29,6 +29,7 @@ impl Event for PluginLoaded<'_> {
         metrics.plugin_serves(self.plugin, self.version, self.sha256);
         metrics.plugin_loads.get_or_create(&label).inc();
         metrics.plugin_reloads.get_or_create(&label).inc_by(u64::from(self.reload));
+        metrics.plugin_probation.get_or_create(&label).set(0);
     }
 
     fn log(&self) {
@@ -101,6 +102,141 @@ impl Event for PluginRemoved<'_> {
             plugin = self.plugin,
             policy = self.policy,
             "plugin removed"
+        );
+    }
+}
+
+/// A plugin's version that has proven nothing yet serves: its first calls are looked at.
+#[derive(Debug)]
+pub struct PluginOnProbation<'a> {
+    /// The plugin.
+    pub plugin: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// SHA-256 of its file.
+    pub sha256: &'a str,
+    /// How many calls are looked at.
+    pub calls: u32,
+    /// SHA-256 of the version that is put back should it fail; none where there is no other.
+    pub instead: Option<&'a str>,
+}
+
+impl Event for PluginOnProbation<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.plugin_probation.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).set(1);
+        metrics.plugin_probations.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).inc();
+    }
+
+    fn log(&self) {
+        tracing::info!(
+            target: "dossier::plugin",
+            plugin = self.plugin,
+            version = self.version,
+            sha256 = self.sha256,
+            calls = self.calls,
+            instead = self.instead,
+            "plugin on probation"
+        );
+    }
+}
+
+/// A version passed its probation: it is the last good one now.
+#[derive(Debug)]
+pub struct PluginPassed<'a> {
+    /// The plugin.
+    pub plugin: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// SHA-256 of its file.
+    pub sha256: &'a str,
+    /// How it went.
+    pub summary: &'a str,
+}
+
+impl Event for PluginPassed<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.plugin_probation.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).set(0);
+    }
+
+    fn log(&self) {
+        tracing::info!(
+            target: "dossier::plugin",
+            plugin = self.plugin,
+            version = self.version,
+            sha256 = self.sha256,
+            summary = self.summary,
+            "plugin passed its probation"
+        );
+    }
+}
+
+/// A version failed its probation, and the last good one was put back. An alarm.
+#[derive(Debug)]
+pub struct PluginTakenOut<'a> {
+    /// The plugin.
+    pub plugin: &'a str,
+    /// The version that failed.
+    pub version: &'a str,
+    /// SHA-256 of its file, by which its victims among the dead letters are found.
+    pub sha256: &'a str,
+    /// How it went.
+    pub why: &'a str,
+    /// Version and SHA-256 of what serves instead.
+    pub instead: (&'a str, &'a str),
+}
+
+impl Event for PluginTakenOut<'_> {
+    fn count(&self, metrics: &Metrics) {
+        let label = PluginLabel { plugin: metrics.name(self.plugin) };
+        metrics.plugin_probation.get_or_create(&label).set(0);
+        metrics.plugin_rollbacks.get_or_create(&label).inc();
+        metrics.plugin_serves(self.plugin, self.instead.0, self.instead.1);
+        metrics.alarm("plugin-taken-out");
+    }
+
+    fn log(&self) {
+        tracing::error!(
+            target: "dossier::plugin",
+            alarm = true,
+            plugin = self.plugin,
+            version = self.version,
+            sha256 = self.sha256,
+            why = self.why,
+            instead_version = self.instead.0,
+            instead_sha256 = self.instead.1,
+            "plugin taken out; replay what it failed on with dossier dlq replay --digest"
+        );
+    }
+}
+
+/// A version failed its probation and serves on: there is no other, or the operator pinned it. An alarm.
+#[derive(Debug)]
+pub struct PluginUnfit<'a> {
+    /// The plugin.
+    pub plugin: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// SHA-256 of its file.
+    pub sha256: &'a str,
+    /// How it went.
+    pub why: &'a str,
+}
+
+impl Event for PluginUnfit<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.plugin_probation.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).set(0);
+        metrics.alarm("plugin-unfit");
+    }
+
+    fn log(&self) {
+        tracing::error!(
+            target: "dossier::plugin",
+            alarm = true,
+            plugin = self.plugin,
+            version = self.version,
+            sha256 = self.sha256,
+            why = self.why,
+            "plugin failed its probation and serves on, for there is no other that may"
         );
     }
 }

@@ -60,6 +60,11 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&PluginLoaded { plugin: "geo", version: "0.1.0", sha256: "aa", took: TOOK, reload: true });
     then(&PluginRefused { plugin: "geo", sha256: None, why: "no component" });
     then(&PluginRemoved { plugin: "geo", policy: "serves on from memory", serves_on: true });
+    let (plugin, version, sha256, why) = ("geo", "0.2.0", "bb", "10 of its first 12 calls failed (trap 10)");
+    then(&PluginOnProbation { plugin, version, sha256, calls: 50, instead: Some("aa") });
+    then(&PluginPassed { plugin, version, sha256, summary: "1 of its first 50 calls failed (trap 1)" });
+    then(&PluginTakenOut { plugin, version, sha256, why, instead: ("0.1.0", "aa") });
+    then(&PluginUnfit { plugin, version, sha256, why });
     then(&PluginSaid { step: "geo", id: Some("a-1"), level: tracing::Level::WARN, message: "odd" });
     then(&PluginLogCut { step: "geo", dropped: 7 });
     then(&PluginDenied { step: "geo", what: "table", detail: "\"secrets\" is not granted" });

@@ -1,0 +1,247 @@
+//! Loads one file of the plugins folder aside: whether it may serve, and what can serve in its place. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::folder::{Found, list, read};
+use crate::config::Finding;
+use crate::pipeline::{LoadedStep, Stage};
+use crate::plugin::compiler::CompileError;
+use crate::plugin::loader::{File, Loaded, Loader};
+use crate::plugin::versions::{Rejected, Versions};
+use crate::plugin::{MAX_COMPONENT, too_large};
+
+/// What is known of a plugin when its file is loaded.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    /// What serves.
+    pub serving: Option<Arc<Loaded>>,
+    /// The last good version, if it is loaded.
+    pub good: Option<Arc<Loaded>>,
+}
+
+/// Why a file is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The host starts: if the file may not serve, the last good version does.
+    Start,
+    /// The file came or changed while the host runs.
+    Reload,
+    /// Only to see what is wrong.
+    Check,
+}
+
+/// How loading a file ended.
+pub(super) enum Outcome {
+    /// It changed while it was read: nothing is known.
+    Changed,
+    /// The bytes serve already.
+    Same,
+    /// It can serve.
+    Loaded(Candidate),
+    /// It is refused; the last good version can serve instead.
+    Refused {
+        /// SHA-256 of the file, if it could be read.
+        sha256: Option<String>,
+        /// Why, and what to do.
+        why: String,
+        /// The last good version, at a start.
+        instead: Option<Candidate>,
+        /// Whether the machine is to blame, so that another try may work.
+        again: bool,
+    },
+}
+
+/// A version that can serve.
+pub(super) struct Candidate {
+    /// The version.
+    pub loaded: Arc<Loaded>,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Whether it has proven itself before.
+    pub proven: bool,
+    /// Whether no version of the plugin is kept yet.
+    pub first: bool,
+    /// The last good version, if it is known, another one and can be loaded.
+    pub good: Option<Arc<Loaded>>,
+}
+
+/// A file that is not to serve.
+struct Refusal {
+    sha256: Option<String>,
+    why: String,
+    again: bool,
+}
+
+impl Refusal {
+    fn of(sha256: &str, error: CompileError) -> Self {
+        let again = matches!(error, CompileError::Failed(_));
+        Self { sha256: Some(sha256.to_owned()), why: error.to_string(), again }
+    }
+}
+
+/// What is remembered of a plugin, as far as it matters for a file of it.
+struct Remembered {
+    rejected: Option<Rejected>,
+    unproven: bool,
+    last_good: Option<File>,
+}
+
+/// Loads a plugin from its file.
+pub(super) async fn load(loader: &Loader, plugin: &str, found: &Found, known: Known, purpose: Purpose) -> Outcome {
+    match try_load(loader, plugin, found, &known, purpose).await {
+        Ok(outcome) => outcome,
+        Err(Refusal { sha256, mut why, again }) => {
+            let mut instead = None;
+            if purpose == Purpose::Start {
+                instead = load_last_good(loader, plugin, sha256.as_deref()).await;
+            }
+            if instead.is_some() {
+                why.push_str("; the last good one serves on");
+            }
+            Outcome::Refused { sha256, why, instead, again }
+        }
+    }
+}
+
+async fn try_load(
+    loader: &Loader,
+    plugin: &str,
+    found: &Found,
+    known: &Known,
+    purpose: Purpose,
+) -> Result<Outcome, Refusal> {
+    let refused = |why: String| Refusal { sha256: None, why, again: false };
+    let failed = |why: String| Refusal { sha256: None, why, again: true };
+    let stamp = found.clone().map_err(refused)?;
+    let path = loader.config.plugins.dir.join(format!("{plugin}.wasm"));
+    let file = aside(move || Ok(read(&path, stamp)?.map(File::read))).await;
+    let Some(file) = file.map_err(|error| failed(format!("it cannot be read: {error}")))? else {
+        return Ok(Outcome::Changed);
+    };
+    let sha256 = &file.sha256;
+    if known.serving.as_ref().is_some_and(|serving| serving.sha256 == *sha256) {
+        return Ok(Outcome::Same);
+    }
+    if file.bytes.len() as u64 > MAX_COMPONENT {
+        return Err(refused(too_large()));
+    }
+    let remembered = remember(loader, plugin, sha256).await.map_err(failed)?;
+    let pinned = loader.is_pinned(plugin, sha256);
+    if let Some(rejected) = remembered.rejected.filter(|_| !pinned) {
+        let why = format!(
+            "it was taken out at {}: {}; put another version here, or, if it is to serve all the same, pin it with sha256 = \
+             \"{sha256}\" in its [[step]]",
+            rejected.at.strftime("%Y-%m-%d %H:%M:%SZ"),
+            rejected.why
+        );
+        return Err(Refusal { sha256: Some(sha256.clone()), why, again: false });
+    }
+    // What asked for less is what has proven itself, be it from before this start; in want of that, what serves.
+    let last_good = remembered.last_good;
+    let before = match (&known.good, &last_good, &known.serving) {
+        (Some(good), ..) => good.manifest.clone(),
+        (None, Some(last_good), _) => last_good.manifest.clone().ok().flatten(),
+        (None, None, serving) => serving.as_ref().and_then(|serving| serving.manifest.clone()),
+    };
+    let loaded = loader.load(plugin, &file, before.as_ref()).await.map_err(|error| Refusal::of(sha256, error))?;
+    let is_last_good = last_good.as_ref().is_some_and(|last_good| last_good.sha256 == *sha256);
+    let good = match (&known.good, &last_good) {
+        (Some(good), _) => Some(Arc::clone(good)),
+        (None, Some(last_good)) if !is_last_good && !pinned && purpose != Purpose::Check => {
+            loader.load(plugin, last_good, None).await.ok().map(Arc::new)
+        }
+        _ => None,
+    };
+    Ok(Outcome::Loaded(Candidate {
+        loaded: Arc::new(loaded),
+        proven: is_last_good && !remembered.unproven,
+        first: last_good.is_none(),
+        good: good.filter(|good| good.sha256 != *sha256),
+        bytes: file.bytes,
+    }))
+}
+
+/// The last good version, unless it is the one that was just refused.
+async fn load_last_good(loader: &Loader, plugin: &str, refused: Option<&str>) -> Option<Candidate> {
+    let Remembered { unproven, last_good, .. } = remember(loader, plugin, refused.unwrap_or_default()).await.ok()?;
+    let file = last_good.filter(|file| Some(file.sha256.as_str()) != refused)?;
+    let loaded = loader.load(plugin, &file, None).await.ok()?;
+    Some(Candidate { loaded: Arc::new(loaded), bytes: file.bytes, proven: !unproven, first: false, good: None })
+}
+
+/// Looks up what is remembered of a plugin and of one version of it.
+async fn remember(loader: &Loader, plugin: &str, sha256: &str) -> Result<Remembered, String> {
+    let versions = Versions::of(&loader.config.host.state_dir);
+    let (plugin, sha256) = (plugin.to_owned(), sha256.to_owned());
+    let remembered = aside(move || {
+        let last_good = versions.last_good(&plugin).map(File::read);
+        Ok(Remembered {
+            rejected: versions.rejected(&plugin, &sha256),
+            unproven: last_good.as_ref().is_some_and(|file| versions.is_unproven(&plugin, &file.sha256)),
+            last_good,
+        })
+    });
+    remembered.await.map_err(|error| error.to_string())
+}
+
+/// Does what blocks where it may.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// Loads everything once, and gives all that is wrong, and the steps that are not.
+pub(in crate::plugin) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<LoadedStep>) {
+    let config = &loader.config;
+    let folder = &config.plugins.dir;
+    let mut findings = Vec::new();
+    let files = list(folder).unwrap_or_else(|error| {
+        if !config.steps.is_empty() {
+            let message =
+                format!("the plugins folder {} cannot be read: {error}; set dir in [plugins]", folder.display());
+            findings.push(config.finding(None, message));
+        }
+        BTreeMap::new()
+    });
+    let mut steps = Vec::new();
+    for step in config.steps.iter().filter(|step| step.required && !files.contains_key(&step.plugin)) {
+        let message = missing(&step.name, &folder.join(format!("{}.wasm", step.plugin)));
+        findings.push(config.finding(step.line, message));
+    }
+    for (plugin, found) in &files {
+        if !config.plugins.auto && !loader.is_named(plugin) {
+            continue;
+        }
+        let file: PathBuf = folder.join(format!("{plugin}.wasm"));
+        let why = match load(loader, plugin, found, Known::default(), Purpose::Check).await {
+            Outcome::Loaded(candidate) => {
+                steps.extend(candidate.loaded.steps.iter().cloned());
+                continue;
+            }
+            Outcome::Refused { why, .. } => why,
+            Outcome::Changed | Outcome::Same => "it is being written; try again when that is done".to_owned(),
+        };
+        let line = config.steps.iter().find(|step| step.plugin == *plugin).and_then(|step| step.line);
+        findings.push(match line {
+            Some(_) => config.finding(line, format!("{} is refused: {why}", file.display())),
+            None => Finding { file, line, message: why },
+        });
+    }
+    findings.extend(second_verdict(steps.iter()).map(|why| config.finding(None, why)));
+    (findings, steps)
+}
+
+/// What is said of a required step whose plugin is not there.
+pub(super) fn missing(step: &str, path: &Path) -> String {
+    format!("step \"{step}\": {} is not there; put the plugin there, or set required = false", path.display())
+}
+
+/// Why these steps cannot serve together: there can be one verdict only.
+pub(super) fn second_verdict<'a>(steps: impl Iterator<Item = &'a LoadedStep>) -> Option<String> {
+    let names: Vec<_> =
+        steps.filter(|step| step.stage == Stage::Verdict).map(|step| format!("\"{}\"", step.config.name)).collect();
+    (names.len() > 1).then(|| format!("there can be one verdict step only, not {}; take one out", names.join(" and ")))
+}
