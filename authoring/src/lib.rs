@@ -5,4 +5,5 @@
 pub mod build;
 pub mod language;
 pub mod manifest;
+pub mod outline;
 pub mod template;

@@ -31,6 +31,9 @@ use crate::config::{Config, Finding};
 use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
 
+/// The package that components of the contract import from, whatever its version.
+pub(crate) use self::v1::PACKAGE;
+
 /// The largest component, in bytes.
 pub(crate) const MAX_COMPONENT: u64 = 64 << 20;
 

@@ -30,10 +30,10 @@ use bindings::dossier::plugin::http as wit_http;
 use bindings::dossier::plugin::tables::TableError;
 
 /// The contract's version, part of the name of everything that was compiled for it.
-pub(super) const VERSION: &str = "1.0.0";
+pub(crate) const VERSION: &str = "1.0.0";
 
 /// The package that components of this contract import from.
-pub(super) const PACKAGE: &str = "dossier:plugin/";
+pub(crate) const PACKAGE: &str = "dossier:plugin/";
 
 /// What stands behind a plugin's `alert`. A call has one alert only, so the handle says nothing more.
 pub struct AlertHandle;

@@ -46,8 +46,7 @@ impl Event for PluginLoaded<'_> {
     fn told(&self) -> Option<Told> {
         let digest = &self.sha256[..self.sha256.len().min(12)];
         let what = if self.reload { "reloaded" } else { "loaded" };
-        let line =
-            format!("plugin {} {} {what} in {} ms ({digest})", self.plugin, self.version, self.took.as_millis());
+        let line = format!("plugin {} {} {what} in {} ms ({digest})", self.plugin, self.version, self.took.as_millis());
         Some(Told::line(Level::INFO, line))
     }
 }
