@@ -2,4 +2,8 @@
 //! What turns a plugin's source into a component that a host can load. Runs on the author's machine, at build time; it
 //! knows nothing of how a host runs what it makes.
 
+pub mod build;
+pub mod language;
 pub mod manifest;
+pub mod outline;
+pub mod template;

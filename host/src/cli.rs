@@ -8,6 +8,7 @@ mod dlq;
 #[cfg(test)]
 mod memory;
 mod output;
+mod plugin;
 mod run;
 mod send;
 mod status;
@@ -131,6 +132,22 @@ Examples:
         #[command(subcommand)]
         command: dlq::Command,
     },
+
+    /// Write a plugin: begin one, build it, look at it, try it
+    ///
+    /// What the author of a plugin needs. None of it wants a configuration or a running host.
+    #[command(after_help = "\
+Examples:
+  dossier plugin new owners --lang python    Begin one, in the folder owners
+  dossier plugin build owners                Make owners/owners.wasm of it
+  dossier plugin test owners                 Try it on owners/tests/*.json
+  dossier plugin run owners --alert a.json   Enrich one alert with it
+  dossier plugin bench owners                What a call costs, and limits for it
+  dossier plugin inspect owners              What it asks for, and a step to paste")]
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::Command,
+    },
 }
 
 /// The whole program: reads the arguments, does what they say, and gives the exit code.
@@ -175,6 +192,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| dlq::execute(queue, command, &mut out).await).await
         }
+        Work::Plugin { command } => plugin::execute(command, file, &mut out).await,
     };
     out.finish().context("cannot write to the standard output")?;
     done

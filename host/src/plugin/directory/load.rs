@@ -12,7 +12,7 @@ use crate::pipeline::{LoadedStep, Stage};
 use crate::plugin::compiler::CompileError;
 use crate::plugin::loader::{File, Loaded, Loader};
 use crate::plugin::versions::{Rejected, Versions};
-use crate::plugin::{MAX_COMPONENT, too_large};
+use crate::plugin::{CheckedStep, MAX_COMPONENT, too_large};
 
 /// What is known of a plugin when its file is loaded.
 #[derive(Clone, Default)]
@@ -194,7 +194,7 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Se
 }
 
 /// Loads everything once, and gives all that is wrong, and the steps that are not.
-pub(in crate::plugin) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<LoadedStep>) {
+pub(in crate::plugin) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<CheckedStep>) {
     let config = &loader.config;
     let folder = &config.plugins.dir;
     let mut findings = Vec::new();
@@ -218,7 +218,13 @@ pub(in crate::plugin) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<Load
         let file: PathBuf = folder.join(format!("{plugin}.wasm"));
         let why = match load(loader, plugin, found, Known::default(), Purpose::Check).await {
             Outcome::Loaded(candidate) => {
-                steps.extend(candidate.loaded.steps.iter().cloned());
+                let loaded = &candidate.loaded;
+                steps.extend(loaded.steps.iter().zip(&loaded.about).map(|(step, about)| CheckedStep {
+                    step: step.clone(),
+                    imports: about.imports.clone(),
+                    plain: about.plain.clone(),
+                    manifest: loaded.manifest.clone(),
+                }));
                 continue;
             }
             Outcome::Refused { why, .. } => why,
@@ -230,7 +236,7 @@ pub(in crate::plugin) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<Load
             None => Finding { file, line, message: why },
         });
     }
-    findings.extend(second_verdict(steps.iter()).map(|why| config.finding(None, why)));
+    findings.extend(second_verdict(steps.iter().map(|checked| &checked.step)).map(|why| config.finding(None, why)));
     (findings, steps)
 }
 

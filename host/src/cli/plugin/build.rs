@@ -1,0 +1,31 @@
+//! `dossier plugin build`: builds the plugin of a folder and says what came of it. How each language is built is `authoring`'s.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dossier_authoring::build;
+
+use crate::cli::output::{Out, printable, remark};
+
+/// What `dossier plugin build` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  dossier plugin build
+  dossier plugin build plugins/owners && cp plugins/owners/owners.wasm /srv/dossier/plugins/")]
+pub struct Arguments {
+    /// The plugin's folder
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    folder: PathBuf,
+}
+
+/// Builds, and says where the component is, how large, what it imports and what it asks for.
+///
+/// # Errors
+/// A tool is missing, the source does not compile, or what it makes is no plugin.
+pub fn build<W: Write>(arguments: &Arguments, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+    let built = build::build(&arguments.folder, &mut |line| remark(line))?;
+    writeln!(out, "{}  {} bytes", printable(&built.path.display().to_string()), built.size)?;
+    Ok(ExitCode::SUCCESS)
+}
