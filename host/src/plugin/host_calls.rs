@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{StoreContextMut, Trap};
 
-use super::http::{Http, HttpError, Request, Response};
+use super::http::{Asker, Http, HttpError, Request, Response};
 use super::limits::MemoryLimit;
 use super::wasi::Wasi;
 use crate::alert::observables::Observable;
@@ -65,7 +65,7 @@ pub(super) struct Grants {
     /// Tables.
     pub tables: Vec<String>,
     /// HTTP interfaces.
-    pub http: Vec<String>,
+    pub http: Asker,
     /// Log lines of one call.
     pub log_lines: u32,
     /// Who sends requests; none where nothing can be sent.
@@ -79,6 +79,21 @@ struct Call {
     /// Its turn to compute; given up while it waits for HTTP.
     turn: Option<OwnedSemaphorePermit>,
     tables: BTreeMap<String, String>,
+    cached: bool,
+    fails_until: Option<Instant>,
+}
+
+/// What a call leaves behind.
+#[derive(Default)]
+pub(super) struct Ended {
+    /// The digest of each table that answered it.
+    pub tables: BTreeMap<String, String>,
+    /// What host calls still owe in fuel.
+    pub owed: u64,
+    /// Whether an HTTP answer came without a request of the call's own.
+    pub cached: bool,
+    /// Until when a request of the call will fail as it did, without being sent.
+    pub fails_until: Option<Instant>,
 }
 
 /// What a store holds: the state of one instance.
@@ -114,18 +129,22 @@ impl State {
 
     /// Begins a call; what an earlier one left is forgotten.
     pub(super) fn begin(&mut self, given: Arc<Given>, deadline: Instant, turn: Option<OwnedSemaphorePermit>) {
-        self.call = Some(Call { given, deadline, turn, tables: BTreeMap::new() });
+        self.call = Some(Call { given, deadline, turn, tables: BTreeMap::new(), cached: false, fails_until: None });
         self.memory.begin();
         (self.owed, self.lines, self.dropped, self.denials) = (0, 0, 0, 0);
     }
 
-    /// Ends a call: the tables that answered it, and what host calls still owe in fuel.
-    pub(super) fn end(&mut self) -> (BTreeMap<String, String>, u64) {
+    /// Ends a call.
+    pub(super) fn end(&mut self) -> Ended {
         self.flush_prints();
         if let (Ear::Telemetry(telemetry), 1..) = (&self.ear, self.dropped) {
             telemetry.emit(&PluginLogCut { step: &self.grants.step, dropped: self.dropped });
         }
-        (self.call.take().map(|call| call.tables).unwrap_or_default(), std::mem::take(&mut self.owed))
+        let owed = std::mem::take(&mut self.owed);
+        match self.call.take() {
+            Some(Call { tables, cached, fails_until, .. }) => Ended { tables, owed, cached, fails_until },
+            None => Ended { owed, ..Ended::default() },
+        }
     }
 
     /// What was said and kept.
@@ -273,15 +292,20 @@ pub(super) async fn send(state: &mut State, request: Request) -> Result<Response
     let now = Instant::now();
     let longest = call.deadline.saturating_duration_since(now).mul_f64(0.8);
     let deadline = now + request.timeout.map_or(longest, |timeout| timeout.min(longest));
-    let client = state.grants.client.clone().filter(|_| !state.grants.http.is_empty());
+    let client = state.grants.client.clone().filter(|_| state.grants.http.may_ask());
     let answer = match client {
-        Some(client) => client.send(&state.grants.http, request, deadline).await,
+        Some(client) => {
+            let answered = client.send(&state.grants.http, request, deadline).await;
+            call.cached |= answered.cached;
+            call.fails_until = call.fails_until.max(answered.fails_until);
+            answered.result
+        }
         None => Err(HttpError::Denied(format!(
             "no HTTP interface is granted to step \"{}\"; add http = [...] to its [[step]]",
             state.grants.step
         ))),
     };
-    if let (Some(turns), Some(call)) = (turns, &mut state.call) {
+    if let Some(turns) = turns {
         call.turn = turns.acquire_owned().await.ok();
     }
     if let Err(HttpError::Denied(why)) = &answer {
@@ -320,7 +344,13 @@ mod tests {
 
     fn state() -> State {
         let step = StepConfig::unnamed("geo");
-        let grants = Grants { step: step.name, tables: step.tables, http: step.http, log_lines: 64, client: None };
+        let grants = Grants {
+            step: step.name,
+            tables: step.tables,
+            http: Asker::new(step.http, 8),
+            log_lines: 64,
+            client: None,
+        };
         State::new(Arc::new(grants), 1 << 20, Ear::Kept(Vec::new()))
     }
 

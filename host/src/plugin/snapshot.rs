@@ -12,6 +12,7 @@ use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::Wizer;
 
 use super::host_calls::{Ear, Grants, Said, State};
+use super::http::Asker;
 use super::{engine, grants, instance, limits, result_schema, v1, wasi};
 use crate::config::{Limits, StepConfig};
 use crate::pipeline::{Failure, Stage};
@@ -223,7 +224,7 @@ fn new_store(engine: &Engine, request: &Request) -> wasmtime::Result<Store<State
     let grants = Grants {
         step: nothing.name,
         tables: nothing.tables,
-        http: nothing.http,
+        http: Asker::new(nothing.http, nothing.http_concurrency),
         log_lines: nothing.limits.log_lines,
         client: None,
     };
