@@ -3,17 +3,20 @@
 //! Owns the file's shape and every check that needs nothing but the file. It does not open tables, plugins or
 //! connections: those who do, report as [`Finding`]s too, so that `dossier validate` can show everything at once.
 
+mod http;
 mod place;
 mod raw;
 mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(crate) use self::http::MAX_FAILURE_LIFE;
 use self::place::{Place, dotted};
 use self::raw::RawConfig;
 
@@ -218,6 +221,32 @@ pub struct HttpConfig {
     pub max_response: usize,
     /// How many requests run at once, at most.
     pub concurrency: usize,
+    /// How fast requests may follow each other; none bounds nothing.
+    pub rate: Option<Rate>,
+    /// Whether and how long answers are shared; none asks for each request anew.
+    pub cache: Option<CacheConfig>,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many requests.
+    pub count: NonZeroU32,
+    /// In how much time.
+    pub per: Duration,
+    /// How many that were not used may be made up for at once.
+    pub burst: NonZeroU32,
+}
+
+/// How answers of an HTTP interface are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// How long an answer is given again.
+    pub life: Duration,
+    /// How long a failure is; none forgets it at once.
+    pub failures: Option<Duration>,
+    /// How many bytes of answers are kept, at most.
+    pub size: u64,
 }
 
 impl fmt::Debug for HttpConfig {
@@ -240,6 +269,8 @@ pub struct StepConfig {
     pub tables: Vec<String>,
     /// The HTTP interfaces that it may ask.
     pub http: Vec<String>,
+    /// How many of its HTTP requests run at once, over all its calls.
+    pub http_concurrency: usize,
     /// What the plugin is configured with: a JSON object as text.
     pub settings: String,
     /// What bounds one call.
@@ -284,6 +315,7 @@ impl StepConfig {
             sha256: None,
             tables: Vec::new(),
             http: Vec::new(),
+            http_concurrency: 8,
             settings: "{}".to_owned(),
             limits: Limits::default(),
             required: false,

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::config::{Finding, QueueConfig, QueueKind};
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::plugin::http::SharedAnswers;
 use crate::record::Record;
 use crate::telemetry::Telemetry;
 
@@ -218,6 +219,15 @@ pub async fn open(config: &QueueConfig, telemetry: Arc<Telemetry>) -> Result<Arc
         QueueKind::Directory { path } => Arc::new(directory::DirectoryQueue::open(path, config, telemetry).await?),
         QueueKind::Redis(redis) => Arc::new(redis::RedisQueue::open(redis, config, telemetry).await?),
     })
+}
+
+/// What hosts that share the queue also share: answers of HTTP interfaces. None where the queue has no room for them. Opens
+/// no connection.
+pub fn shared_answers(config: &QueueConfig, telemetry: &Arc<Telemetry>) -> Option<Arc<dyn SharedAnswers>> {
+    match &config.kind {
+        QueueKind::Directory { .. } => None,
+        QueueKind::Redis(redis) => Some(Arc::new(redis::RedisAnswers::new(redis, Arc::clone(telemetry)).ok()?)),
+    }
 }
 
 /// Looks at the queue without changing it: what `dossier validate` shows.

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::http::RawHttp;
 use super::raw::*;
 use super::*;
 
@@ -45,7 +46,7 @@ fn said(text: &str) -> String {
     let http: Vec<_> = config
         .http
         .values()
-        .map(|http| (http.headers.clone(), http.private, http.max_response, http.concurrency))
+        .map(|http| (http.headers.clone(), http.private, http.max_response, http.concurrency, http.rate, http.cache))
         .collect();
     format!("{config:#?} {http:?}")
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::http::{RawHttp, http_config};
 use super::place::Place;
 use super::value::{self, ByteCount, Period, Text};
 use super::{
-    AdminConfig, AlertConfig, Config, Finding, HostConfig, HttpConfig, Limits, LogConfig, ObservableConfig,
-    PluginsConfig, ProbationConfig, QueueConfig, QueueKind, RedisConfig, StepConfig, TableConfig, TableFormat,
+    AdminConfig, AlertConfig, Config, Finding, HostConfig, Limits, LogConfig, ObservableConfig, PluginsConfig,
+    ProbationConfig, QueueConfig, QueueKind, RedisConfig, StepConfig, TableConfig, TableFormat,
 };
 
 /// The time that a step with an HTTP grant has, where none is said.
@@ -104,17 +105,6 @@ pub(super) enum OneOrMany {
 }
 
 #[derive(Deserialize)]
-pub(super) struct RawHttp {
-    url: Spanned<Text>,
-    #[serde(default)]
-    headers: BTreeMap<String, Text>,
-    #[serde(default)]
-    private: bool,
-    max_response: Option<ByteCount>,
-    concurrency: Option<usize>,
-}
-
-#[derive(Deserialize)]
 pub(super) struct RawStep {
     plugin: Spanned<String>,
     name: Option<String>,
@@ -129,6 +119,7 @@ pub(super) struct RawStep {
     memory: Option<Spanned<ByteCount>>,
     answer: Option<ByteCount>,
     log_lines: Option<u32>,
+    http_concurrency: Option<Spanned<usize>>,
     required: Option<bool>,
     retries: Option<u32>,
     reuse: Option<Spanned<u32>>,
@@ -360,49 +351,6 @@ fn table_config(
     Some(TableConfig { file, format, columns: table.columns, key, comment: table.comment, line })
 }
 
-fn http_config(
-    name: &str,
-    http: Spanned<RawHttp>,
-    place: &Place<'_>,
-    findings: &mut Vec<Finding>,
-) -> Option<HttpConfig> {
-    let http = http.into_inner();
-    let offset = http.url.span().start;
-    let url = match url::Url::parse(&http.url.get_ref().0) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
-        _ => {
-            let message = format!("http \"{name}\": url must be http:// or https:// with a host");
-            findings.push(place.finding(Some(offset), message));
-            return None;
-        }
-    };
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        let message = format!("http \"{name}\": url must not hold credentials or a query; put secrets into headers");
-        findings.push(place.finding(Some(offset), message));
-        return None;
-    }
-    for (header, value) in &http.headers {
-        // The value may be a secret: it is not shown.
-        let wrong = if reqwest::header::HeaderName::try_from(header).is_err() {
-            "is no header's name; it may hold letters, digits and '-'"
-        } else if reqwest::header::HeaderValue::try_from(&value.0).is_err() {
-            "has a value with a line break or another control character; take that out"
-        } else {
-            continue;
-        };
-        let message = format!("http \"{name}\": \"{header}\" {wrong}");
-        let line = place.line_of_key(&format!("http.{name}.headers.{header}"));
-        findings.push(Finding { line: line.or(Some(place.line(offset))), ..place.finding(None, message) });
-    }
-    Some(HttpConfig {
-        url,
-        headers: http.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
-        private: http.private,
-        max_response: http.max_response.map_or(1 << 20, |size| size.0),
-        concurrency: http.concurrency.unwrap_or(8).max(1),
-    })
-}
-
 /// The names that a step's grants can have.
 struct Known {
     tables: BTreeSet<String>,
@@ -473,6 +421,12 @@ fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, finding
         }
         reuse.into_inner()
     });
+    let http_concurrency = step.http_concurrency.map_or(8, |concurrency| {
+        if *concurrency.get_ref() == 0 {
+            refuse(concurrency.span().start, "http_concurrency must be at least 1".into());
+        }
+        concurrency.into_inner().max(1)
+    });
     let sha256 = step.sha256.map(|pinned| {
         let digest = pinned.get_ref().to_ascii_lowercase();
         if hex::decode(&digest).map_or(true, |digest| digest.len() != 32) {
@@ -486,6 +440,7 @@ fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, finding
         sha256,
         tables: step.tables.into_iter().map(Spanned::into_inner).collect(),
         http: step.http.into_iter().map(Spanned::into_inner).collect(),
+        http_concurrency,
         settings,
         limits: Limits {
             fuel: step.fuel.unwrap_or(default.fuel),

@@ -1,5 +1,6 @@
 //! How single values are written: texts with `${VAR}`, durations, sizes.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -21,15 +22,58 @@ pub(super) struct Period(pub Duration);
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Text::deserialize(deserializer)?.0;
-        text.parse::<jiff::Span>()
-            .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
-            .ok()
-            .and_then(|duration| Duration::try_from(duration).ok())
-            .filter(|duration| !duration.is_zero())
-            .map(Self)
-            .ok_or_else(|| {
-                D::Error::custom(format!("\"{text}\" is no duration; write it as in \"250ms\", \"30s\" or \"10m\""))
-            })
+        duration(&text).filter(|duration| !duration.is_zero()).map(Self).ok_or_else(|| {
+            D::Error::custom(format!("\"{text}\" is no duration; write it as in \"250ms\", \"30s\" or \"10m\""))
+        })
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let span = text.parse::<jiff::Span>().ok()?;
+    Duration::try_from(span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?).ok()
+}
+
+/// A duration, or `"off"`, which no time at all is too.
+pub(super) struct PeriodOrOff(pub Option<Duration>);
+
+impl<'de> Deserialize<'de> for PeriodOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?.0;
+        match text.as_str() {
+            "off" | "0" => Some(Self(None)),
+            text => duration(text).map(|duration| Self(Some(duration).filter(|duration| !duration.is_zero()))),
+        }
+        .ok_or_else(|| {
+            D::Error::custom(format!("\"{text}\" is no duration; write it as in \"30s\" or \"10m\", or \"off\""))
+        })
+    }
+}
+
+/// So many in a unit of time, such as `60/min` or `1000/day`.
+pub(super) struct RateText {
+    pub count: NonZeroU32,
+    pub per: Duration,
+}
+
+impl<'de> Deserialize<'de> for RateText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?.0;
+        let rate = || {
+            let (count, unit) = text.split_once('/')?;
+            let seconds = match unit.trim() {
+                "s" | "sec" | "second" => 1,
+                "m" | "min" | "minute" => 60,
+                "h" | "hour" => 3600,
+                "d" | "day" => 86_400,
+                _ => return None,
+            };
+            Some(Self { count: count.trim().parse().ok()?, per: Duration::from_secs(seconds) })
+        };
+        rate().ok_or_else(|| {
+            D::Error::custom(format!(
+                "\"{text}\" is no rate; write it as in \"10/s\", \"60/min\", \"500/hour\" or \"1000/day\""
+            ))
+        })
     }
 }
 

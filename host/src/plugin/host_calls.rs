@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{StoreContextMut, Trap};
 
-use super::http::{Http, HttpError, Request, Response};
+use super::http::{Answered, Asker, Http, HttpError, Request, Response};
 use super::limits::MemoryLimit;
 use super::wasi::Wasi;
 use crate::alert::observables::Observable;
@@ -63,14 +63,14 @@ pub(super) enum Ear {
 /// Who sends a plugin's requests: [`Http`], or what answers in its place in a trial.
 #[async_trait]
 pub(super) trait Messenger: Send + Sync {
-    /// Sends a request to one of the granted interfaces and waits for the whole response, until the deadline at most.
-    async fn send(&self, granted: &[String], request: Request, deadline: Instant) -> Result<Response, HttpError>;
+    /// Sends a request to one of the interfaces that the asker was granted and waits for the whole response, until the deadline at most.
+    async fn send(&self, asker: &Asker, request: Request, deadline: Instant) -> Answered;
 }
 
 #[async_trait]
 impl Messenger for Http {
-    async fn send(&self, granted: &[String], request: Request, deadline: Instant) -> Result<Response, HttpError> {
-        Self::send(self, granted, request, deadline).await
+    async fn send(&self, asker: &Asker, request: Request, deadline: Instant) -> Answered {
+        Self::send(self, asker, request, deadline).await
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Grants {
     /// Tables.
     pub tables: Vec<String>,
     /// HTTP interfaces.
-    pub http: Vec<String>,
+    pub http: Asker,
     /// Log lines of one call.
     pub log_lines: u32,
     /// Who sends requests; none where nothing can be sent.
@@ -95,6 +95,21 @@ struct Call {
     /// Its turn to compute; given up while it waits for HTTP.
     turn: Option<OwnedSemaphorePermit>,
     tables: BTreeMap<String, String>,
+    cached: bool,
+    fails_until: Option<Instant>,
+}
+
+/// What a call leaves behind.
+#[derive(Default)]
+pub(super) struct Ended {
+    /// The digest of each table that answered it.
+    pub tables: BTreeMap<String, String>,
+    /// What host calls still owe in fuel.
+    pub owed: u64,
+    /// Whether an HTTP answer came without a request of the call's own.
+    pub cached: bool,
+    /// Until when a request of the call will fail as it did, without being sent.
+    pub fails_until: Option<Instant>,
 }
 
 /// What a store holds: the state of one instance.
@@ -132,18 +147,22 @@ impl State {
     /// this call's.
     pub(super) fn begin(&mut self, given: Arc<Given>, deadline: Instant, turn: Option<OwnedSemaphorePermit>) {
         self.flush_prints();
-        self.call = Some(Call { given, deadline, turn, tables: BTreeMap::new() });
+        self.call = Some(Call { given, deadline, turn, tables: BTreeMap::new(), cached: false, fails_until: None });
         self.memory.begin();
     }
 
-    /// Ends a call: the tables that answered it, and what host calls still owe in fuel.
-    pub(super) fn end(&mut self) -> (BTreeMap<String, String>, u64) {
+    /// Ends a call.
+    pub(super) fn end(&mut self) -> Ended {
         self.flush_prints();
         if let (Ear::Telemetry(telemetry), 1..) = (&self.ear, self.dropped) {
             telemetry.emit(&PluginLogCut { step: &self.grants.step, dropped: self.dropped });
         }
         (self.lines, self.dropped, self.denials) = (0, 0, 0);
-        (self.call.take().map(|call| call.tables).unwrap_or_default(), std::mem::take(&mut self.owed))
+        let owed = std::mem::take(&mut self.owed);
+        match self.call.take() {
+            Some(Call { tables, cached, fails_until, .. }) => Ended { tables, owed, cached, fails_until },
+            None => Ended { owed, ..Ended::default() },
+        }
     }
 
     /// What was said and kept.
@@ -313,21 +332,28 @@ pub(super) async fn send_all(state: &mut State, requests: Vec<Request>) -> Vec<R
     let turns = call.turn.take().map(|turn| Arc::clone(turn.semaphore()));
     let now = Instant::now();
     let longest = call.deadline.saturating_duration_since(now).mul_f64(0.8);
-    let answers: Vec<_> = match state.grants.client.as_ref().filter(|_| !state.grants.http.is_empty()) {
+    let answers: Vec<Result<_, HttpError>> = match state.grants.client.as_ref().filter(|_| state.grants.http.may_ask()) {
         Some(client) => {
-            let granted = &state.grants.http;
+            let asker = &state.grants.http;
             let sent = requests.into_iter().map(|request| {
                 let deadline = now + request.timeout.map_or(longest, |timeout| timeout.min(longest));
-                client.send(granted, request, deadline)
+                client.send(asker, request, deadline)
             });
-            futures_util::future::join_all(sent).await
+            let answered = futures_util::future::join_all(sent).await.into_iter();
+            answered
+                .map(|answered| {
+                    call.cached |= answered.cached;
+                    call.fails_until = call.fails_until.max(answered.fails_until);
+                    answered.result
+                })
+                .collect()
         }
         None => denied(&format!(
             "no HTTP interface is granted to step \"{}\"; add http = [...] to its [[step]]",
             state.grants.step
         )),
     };
-    if let (Some(turns), Some(call)) = (turns, &mut state.call) {
+    if let Some(turns) = turns {
         call.turn = turns.acquire_owned().await.ok();
     }
     for answer in &answers {
@@ -368,7 +394,13 @@ mod tests {
 
     fn state() -> State {
         let step = StepConfig::unnamed("geo");
-        let grants = Grants { step: step.name, tables: step.tables, http: step.http, log_lines: 64, client: None };
+        let grants = Grants {
+            step: step.name,
+            tables: step.tables,
+            http: Asker::new(step.http, 8),
+            log_lines: 64,
+            client: None,
+        };
         State::new(Arc::new(grants), 1 << 20, Ear::Kept(Vec::new()))
     }
 

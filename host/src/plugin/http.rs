@@ -2,43 +2,34 @@
 //! sees.
 //!
 //! Owns what a request may be, whither it may go and what comes back. It does not know which step was granted what: the
-//! names come with each request. Nothing is followed, decompressed, cached or remembered: no redirects, cookies, proxies.
+//! names come with each request. Nothing is followed or decompressed: no redirects, cookies, proxies. What is asked
+//! alike ([`answers`], [`flights`], [`shared`]) is asked once; who asks more than an interface bears waits ([`turns`]).
 
 mod address;
+mod answers;
+mod api;
 mod credentials;
+mod flights;
 mod grant;
+mod shared;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use reqwest::{Client, Method, redirect};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 
-use self::address::{Refused, Resolver};
-use self::credentials::Credentials;
+pub use self::answers::Key;
+use self::api::{Api, Outgoing};
+pub use self::shared::{MAX_ENTRY, SharedAnswers};
 use crate::config::HttpConfig;
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::HttpCalled;
 
 /// The longest URL, in bytes.
 const MAX_URL: usize = 8 << 10;
-/// How many headers a request may have.
-const MAX_HEADERS: usize = 32;
-/// How long the headers of a request may be together, in bytes.
-const MAX_HEADER_BYTES: usize = 8 << 10;
-/// The longest body of a request, in bytes.
-const MAX_BODY: usize = 64 << 10;
-/// How many headers a response may have.
-const MAX_RESPONSE_HEADERS: usize = 100;
-/// How long the headers of a response may be together, in bytes.
-const MAX_RESPONSE_HEADER_BYTES: usize = 64 << 10;
-/// How long a connection that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(30);
-
 /// A request of a plugin.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -92,70 +83,88 @@ pub struct HttpSetupError(pub Vec<String>);
 
 /// The HTTP interfaces of a configuration.
 pub struct Http {
-    apis: BTreeMap<String, Api>,
-    telemetry: Arc<Telemetry>,
+    apis: BTreeMap<String, Arc<Api>>,
 }
 
-/// One interface.
-struct Api {
-    base: Url,
-    private: bool,
-    max_response: usize,
-    client: Client,
-    credentials: Credentials,
-    /// Requests at once: a plugin must not use up an interface's quota, or the host's sockets, at a stroke.
-    permits: Semaphore,
+/// Who asks: one for each step.
+#[derive(Debug)]
+pub struct Asker {
+    /// The interfaces that it may ask.
+    granted: Vec<String>,
+    /// Its requests at once, over all its calls.
+    at_once: Arc<Semaphore>,
+}
+
+impl Asker {
+    /// A step that was granted these interfaces, and so many requests at once.
+    pub fn new(granted: Vec<String>, at_once: usize) -> Self {
+        Self { granted, at_once: Arc::new(Semaphore::new(at_once)) }
+    }
+
+    /// Whether it may ask anybody at all.
+    pub fn may_ask(&self) -> bool {
+        !self.granted.is_empty()
+    }
+}
+
+/// What an asker gets.
+#[derive(Debug)]
+pub struct Answered {
+    /// The response, or why there is none.
+    pub result: Result<Response, HttpError>,
+    /// Whether it came without a request of its own: it was known, or somebody had just asked the same.
+    pub cached: bool,
+    /// Until when the same request will fail in the same way without being sent; none when it is worth trying.
+    pub fails_until: Option<Instant>,
+}
+
+impl Answered {
+    pub(super) fn own(result: Result<Response, HttpError>) -> Self {
+        Self { result, cached: false, fails_until: None }
+    }
 }
 
 impl Http {
-    /// Prepares every interface. Opens no connection.
+    /// Prepares every interface, with what it shares with other hosts if there is such a thing. Opens no connection.
     ///
     /// # Errors
     /// All interfaces with a header that HTTP does not allow or that is empty, or for which no TLS can be set up.
-    pub fn new(config: &BTreeMap<String, HttpConfig>, telemetry: Arc<Telemetry>) -> Result<Self, HttpSetupError> {
+    pub fn new(
+        config: &BTreeMap<String, HttpConfig>,
+        shared: Option<Arc<dyn SharedAnswers>>,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Self, HttpSetupError> {
         // It fails when a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut apis = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, config) in config {
-            match Api::new(config) {
-                Ok(api) => _ = apis.insert(name.clone(), api),
+            match Api::new(name, config, shared.clone(), Arc::clone(&telemetry)) {
+                Ok(api) => _ = apis.insert(name.clone(), Arc::new(api)),
                 Err(why) => problems.extend(why.into_iter().map(|why| format!("http \"{name}\": {why}"))),
             }
         }
-        if problems.is_empty() { Ok(Self { apis, telemetry }) } else { Err(HttpSetupError(problems)) }
+        if problems.is_empty() { Ok(Self { apis }) } else { Err(HttpSetupError(problems)) }
     }
 
-    /// Sends a request to one of the granted interfaces and waits for the whole response, until the deadline at most.
-    ///
-    /// # Errors
-    /// [`HttpError`]; a request that was begun is an event, too.
-    pub async fn send(&self, granted: &[String], request: Request, deadline: Instant) -> Result<Response, HttpError> {
+    /// Sends a request to one of the interfaces that the asker was granted, or has the answer of one like it, and waits for
+    /// the whole response until the deadline at most.
+    pub async fn send(&self, asker: &Asker, request: Request, deadline: Instant) -> Answered {
+        match self.prepare(asker, request) {
+            Ok((api, outgoing)) => api.answer(&asker.at_once, outgoing, deadline).await,
+            Err(error) => Answered::own(Err(error)),
+        }
+    }
+
+    fn prepare(&self, asker: &Asker, request: Request) -> Result<(&Arc<Api>, Outgoing), HttpError> {
         let url = checked_url(&request.url)?;
-        let (name, api) = self.granted(granted, &url)?;
-        address::check_literal(&url, api.private).map_err(|refused| denied(name, &refused))?;
-        let request = api.request(request, url)?;
-        let begun = Instant::now();
-        let result = match tokio::time::timeout_at(deadline, api.exchange(name, request)).await {
-            Ok(result) => result,
-            Err(_) => Err(HttpError::Timeout),
-        };
-        let outcome = match &result {
-            Ok(response) if response.status >= 500 => "server-error",
-            Ok(response) if response.status >= 400 => "client-error",
-            Ok(_) => "ok",
-            Err(HttpError::Timeout) => "timeout",
-            Err(HttpError::TooLarge(_)) => "too-large",
-            Err(HttpError::Unreachable(_)) => "unreachable",
-            // Whoever asked tells of these.
-            Err(HttpError::Denied(_) | HttpError::Invalid(_)) => return result,
-        };
-        self.telemetry.emit(&HttpCalled { api: name, outcome, duration: begun.elapsed() });
-        result
+        let (name, api) = self.granted(&asker.granted, &url)?;
+        address::check_literal(&url, api.private).map_err(|refused| api::denied(name, &refused))?;
+        Ok((api, api.request(request, url)?))
     }
 
     /// The granted interface that a URL belongs to; of several the one with the longest path.
-    fn granted(&self, granted: &[String], url: &Url) -> Result<(&str, &Api), HttpError> {
+    fn granted(&self, granted: &[String], url: &Url) -> Result<(&str, &Arc<Api>), HttpError> {
         let covering = || self.apis.iter().filter(|(_, api)| grant::covers(&api.base, url));
         let found = covering()
             .filter(|(name, _)| granted.contains(name))
@@ -175,123 +184,6 @@ impl Http {
     }
 }
 
-impl Api {
-    fn new(config: &HttpConfig) -> Result<Self, Vec<String>> {
-        let credentials = Credentials::new(&config.headers)?;
-        let mut client = Client::builder()
-            .user_agent(concat!("dossier/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .http1_max_headers(MAX_RESPONSE_HEADERS)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(config.concurrency)
-            .dns_resolver(Resolver::new(config.private));
-        if config.url.scheme() == "http" {
-            // Without TLS no root certificates are needed, and a machine need not have any.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().map_err(|error| {
-            vec![format!("TLS cannot be set up: {}; are root certificates installed (ca-certificates)?", chain(&error))]
-        })?;
-        Ok(Self {
-            base: config.url.clone(),
-            private: config.private,
-            max_response: config.max_response,
-            client,
-            credentials,
-            permits: Semaphore::new(config.concurrency),
-        })
-    }
-
-    /// A plugin's request, checked, with the credentials.
-    fn request(&self, request: Request, url: Url) -> Result<reqwest::Request, HttpError> {
-        let invalid = |why: String| Err(HttpError::Invalid(why));
-        let method = match request.method.as_str() {
-            "GET" => Method::GET,
-            "POST" => Method::POST,
-            "PUT" => Method::PUT,
-            "HEAD" => Method::HEAD,
-            _ => return invalid("the method must be GET, POST, PUT or HEAD".into()),
-        };
-        let bytes: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if request.headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
-            return invalid(format!("more than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them"));
-        }
-        if request.body.as_ref().is_some_and(|body| body.len() > MAX_BODY) {
-            return invalid(format!("the body is longer than {MAX_BODY} bytes"));
-        }
-        let mut headers = HeaderMap::new();
-        for (name, value) in &request.headers {
-            let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-                return invalid(format!("{name:?} is no name of a header"));
-            };
-            if credentials::is_reserved(&parsed) || self.credentials.sets(&parsed) {
-                return invalid(format!("the header {parsed} is set by the host; leave it out"));
-            }
-            let Ok(value) = HeaderValue::from_str(value) else {
-                return invalid(format!("the header {parsed} has a value that HTTP does not allow"));
-            };
-            headers.append(parsed, value);
-        }
-        self.credentials.add_to(&mut headers);
-        let mut sent = reqwest::Request::new(method, url);
-        *sent.headers_mut() = headers;
-        *sent.body_mut() = request.body.map(Into::into);
-        Ok(sent)
-    }
-
-    /// Sends and receives. May be dropped at any time, which closes the connection.
-    async fn exchange(&self, name: &str, request: reqwest::Request) -> Result<Response, HttpError> {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return Err(HttpError::Unreachable("the host is stopping".into()));
-        };
-        let error = |error| self.error(name, error);
-        let mut response = self.client.execute(request).await.map_err(error)?;
-        let headers = self.headers(response.headers())?;
-        let bound = self.max_response;
-        let too_large = HttpError::TooLarge(bound as u64);
-        if response.content_length().is_some_and(|length| length > bound as u64) {
-            return Err(too_large);
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(error)? {
-            if chunk.len() > bound - body.len() {
-                return Err(too_large);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        self.credentials.hide_in(&mut body);
-        Ok(Response { status: response.status().as_u16(), headers, body })
-    }
-
-    fn headers(&self, headers: &HeaderMap) -> Result<Vec<(String, String)>, HttpError> {
-        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if bytes > MAX_RESPONSE_HEADER_BYTES {
-            return Err(HttpError::TooLarge(MAX_RESPONSE_HEADER_BYTES as u64));
-        }
-        let passed = headers.iter().filter(|(name, _)| *name != SET_COOKIE);
-        Ok(passed
-            .map(|(name, value)| {
-                let mut value = value.as_bytes().to_vec();
-                self.credentials.hide_in(&mut value);
-                (name.as_str().to_owned(), String::from_utf8_lossy(&value).into_owned())
-            })
-            .collect())
-    }
-
-    fn error(&self, name: &str, error: reqwest::Error) -> HttpError {
-        let error = error.without_url();
-        if let Some(refused) = causes(&error).find_map(|cause| cause.downcast_ref::<Refused>()) {
-            return denied(name, refused);
-        }
-        let mut text = chain(&error).into_bytes();
-        self.credentials.hide_in(&mut text);
-        HttpError::Unreachable(String::from_utf8_lossy(&text).into_owned())
-    }
-}
-
 fn checked_url(text: &str) -> Result<Url, HttpError> {
     let invalid = |why: &str| Err(HttpError::Invalid(why.to_owned()));
     if text.len() > MAX_URL {
@@ -306,21 +198,6 @@ fn checked_url(text: &str) -> Result<Url, HttpError> {
     }
     url.set_fragment(None);
     Ok(url)
-}
-
-fn denied(name: &str, refused: &Refused) -> HttpError {
-    HttpError::Denied(format!("http \"{name}\": {refused}; add private = true to [http.{name}] if that is meant"))
-}
-
-/// What an error came from, itself first.
-fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    let first: &'a (dyn std::error::Error + 'static) = error;
-    std::iter::successors(Some(first), |error: &&'a (dyn std::error::Error + 'static)| (*error).source())
-}
-
-/// An error with what it came from, in one line.
-fn chain(error: &reqwest::Error) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! one that is kept for some where the step says so.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
@@ -186,6 +187,18 @@ impl Instances {
     }
 }
 
+/// A call that failed because a request did is worth repeating once that request is sent again.
+fn not_before(failure: Failure, fails_until: Option<Instant>) -> Failure {
+    match (failure, fails_until) {
+        (Failure::Unavailable { reason, after }, Some(until)) => {
+            // A little more, so that it is over then.
+            let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(5);
+            Failure::Unavailable { reason, after: Some(after.unwrap_or_default().max(left)) }
+        }
+        (failure, _) => failure,
+    }
+}
+
 #[async_trait]
 impl Enricher for Instances {
     fn version(&self) -> &str {
@@ -219,14 +232,14 @@ impl Enricher for Instances {
         let begin = |state: &mut State| state.begin(given, deadline, turn);
         let called = timeout_at(deadline, self.run(&mut instance, begin)).await;
 
-        let (tables, owed) = instance.store.data_mut().end();
-        let left = instance.store.get_fuel().unwrap_or_default().saturating_sub(owed);
+        let ended = instance.store.data_mut().end();
+        let left = instance.store.get_fuel().unwrap_or_default().saturating_sub(ended.owed);
         let cost = Cost {
             fuel: limits.fuel.saturating_sub(left),
             memory: instance.store.data().memory.used() as u64,
             duration: started.elapsed(),
-            tables,
-            cached: false,
+            tables: ended.tables,
+            cached: ended.cached,
         };
         let outcome = match called {
             Ok(Ok(answer)) => {
@@ -236,7 +249,7 @@ impl Enricher for Instances {
                         reason: Reason::InvalidOutput,
                         detail: limits::cut(detail),
                     }),
-                    Err(failure) => Err(failure.into()),
+                    Err(failure) => Err(not_before(failure.into(), ended.fails_until)),
                 }
             }
             Ok(Err(error)) => Err(limits::failure(&error, &instance.store.data().memory)),

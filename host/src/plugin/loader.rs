@@ -10,7 +10,7 @@ use super::compiler::{Code, CompileError, Compiler};
 use super::contract::Contract;
 use super::engine::Sandbox;
 use super::host_calls::{Grants, Messenger};
-use super::http::Http;
+use super::http::{Asker, Http};
 use super::instance::Instances;
 use super::snapshot::Compiled;
 use super::{PluginsError, grants, result_schema, snapshot};
@@ -71,7 +71,8 @@ impl Loader {
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, PluginsError> {
         let sandbox = Sandbox::new(&config).map_err(|error| PluginsError::Engine(format!("{error:#}")))?;
-        let client = Http::new(&config.http, Arc::clone(&telemetry))?;
+        let shared = crate::queue::shared_answers(&config.queue, &telemetry);
+        let client = Http::new(&config.http, shared, Arc::clone(&telemetry))?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             config,
@@ -218,7 +219,7 @@ pub(super) async fn instances(
     let grants = Grants {
         step: step.name.clone(),
         tables: step.tables.clone(),
-        http: step.http.clone(),
+        http: Asker::new(step.http.clone(), step.http_concurrency),
         log_lines: step.limits.log_lines,
         client: Some(client),
     };

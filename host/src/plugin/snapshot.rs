@@ -13,6 +13,7 @@ use wasmtime_wizer::Wizer;
 
 use super::contract::Contract;
 use super::host_calls::{Ear, Grants, Said, State};
+use super::http::Asker;
 use super::{engine, grants, instance, limits, result_schema, wasi};
 use crate::config::{Limits, StepConfig};
 use crate::pipeline::{Failure, Stage};
@@ -228,7 +229,7 @@ fn new_store(engine: &Engine, request: &Request) -> wasmtime::Result<Store<State
     let grants = Grants {
         step: nothing.name,
         tables: nothing.tables,
-        http: nothing.http,
+        http: Asker::new(nothing.http, nothing.http_concurrency),
         log_lines: nothing.limits.log_lines,
         client: None,
     };

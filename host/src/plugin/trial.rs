@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::compiler::Compiler;
 use super::engine::Sandbox;
 use super::host_calls::Messenger;
-use super::http::{Http, HttpError, Request, Response};
+use super::http::{Answered, Asker, Http, HttpError, Request};
 use super::instance::Instances;
 use super::snapshot::{self, Compiled};
 use super::{PluginsError, loader};
@@ -132,7 +132,7 @@ impl Workshop {
         &self,
         interfaces: &std::collections::BTreeMap<String, HttpConfig>,
     ) -> Result<Arc<Http>, PluginsError> {
-        Ok(Arc::new(Http::new(interfaces, Arc::clone(&self.telemetry))?))
+        Ok(Arc::new(Http::new(interfaces, None, Arc::clone(&self.telemetry))?))
     }
 
     /// What was told since this was last asked: by what was compiled, too.
@@ -172,9 +172,9 @@ struct Off(&'static str);
 
 #[async_trait]
 impl Messenger for Off {
-    async fn send(&self, _: &[String], request: Request, _: Instant) -> Result<Response, HttpError> {
+    async fn send(&self, _: &Asker, request: Request, _: Instant) -> Answered {
         let Request { method, url, .. } = request;
         let url = &url[..url.floor_char_boundary(256)];
-        Err(HttpError::Denied(format!("{method} {url} was not sent; {}", self.0)))
+        Answered::own(Err(HttpError::Denied(format!("{method} {url} was not sent; {}", self.0))))
     }
 }

@@ -3,12 +3,13 @@
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
 //! does, `<stream>:accused` counts crashes of suspects that ran alone, `<stream>:dead:<entry>` remembers for a while who
-//! buried an entry. Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever
+//! buried an entry. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share. Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever
 //! producers send, the host's memory stays bounded.
 //!
 //! What the group's other consumers have in flight is theirs while their lease lives. A consumer without a lease, one made
 //! by hand included, is claimed from at once.
 
+mod answers;
 mod check;
 mod commit;
 mod dead;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use redis::{Cmd, Value};
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::answers::RedisAnswers;
 use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};

@@ -7,6 +7,7 @@
 
 mod alert;
 mod host;
+mod http;
 mod plugin;
 mod queue;
 mod table;
@@ -20,9 +21,10 @@ use serde::Serialize;
 
 pub use self::alert::{AlertFinished, StepCalled, StepRetried};
 pub use self::host::{HostReady, HostStopped, HostStopping};
+pub use self::http::{HttpAnswered, HttpCacheTrouble, HttpCalled};
 pub use self::plugin::{
-    HttpCalled, PluginDenied, PluginLoaded, PluginLogCut, PluginOnProbation, PluginPassed, PluginRefused,
-    PluginRemoved, PluginSaid, PluginTakenOut, PluginUnfit,
+    PluginDenied, PluginLoaded, PluginLogCut, PluginOnProbation, PluginPassed, PluginRefused, PluginRemoved,
+    PluginSaid, PluginTakenOut, PluginUnfit,
 };
 pub use self::queue::{AlertsClaimed, EntriesLost, EntrySkipped, GroupRecreated, QueueRecovered, QueueTrouble};
 pub use self::table::{TableLoaded, TableRefused};

@@ -60,6 +60,7 @@ labels! {
     BuildInfo { version: &'static str }
     TableLabel { table: Arc<str> }
     ApiLabel { api: Arc<str> }
+    SourceLabels { api: Arc<str>, source: &'static str }
     RequestLabels { api: Arc<str>, outcome: &'static str }
 }
 
@@ -166,6 +167,12 @@ metrics! {
         "table_refusals", "Files of tables that were refused";
     http_requests: Family<RequestLabels, Counter> = Family::default(),
         "http_requests", "HTTP requests of plugins by outcome";
+    http_answers: Family<SourceLabels, Counter> = Family::default(),
+        "http_answers", "Answers to requests of plugins that can be shared, by where they came from";
+    http_cache_troubles: Counter = Counter::default(),
+        "http_cache_troubles", "Times that the cache which hosts share did not work";
+    http_wait: Histograms<ApiLabel> = Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
+        "http_request_wait_seconds", "Time that one HTTP request of a plugin waited for its turn";
     http_duration: Histograms<ApiLabel> = Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
         "http_request_duration_seconds", "Time that one HTTP request of a plugin took";
     alarms: Family<AlarmLabel, Counter> = Family::default(),

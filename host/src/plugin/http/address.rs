@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
@@ -28,15 +30,26 @@ pub(super) fn check_literal(url: &Url, private: bool) -> Result<(), Refused> {
     if private || is_public(address) { Ok(()) } else { Err(Refused { address }) }
 }
 
-/// Resolves names by the system's means and leaves out what may not be reached.
+/// What finds the addresses of a name: the system, but for tests.
+pub(super) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// Resolves names and leaves out what may not be reached.
 pub(super) struct Resolver {
     private: bool,
     lookups: Arc<Semaphore>,
+    lookup: Lookup,
 }
 
 impl Resolver {
+    /// Resolves by the system's means.
     pub(super) fn new(private: bool) -> Self {
-        Self { private, lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+        let lookup = |name: String| async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }.boxed();
+        Self::with(private, Arc::new(lookup))
+    }
+
+    /// Resolves by other means.
+    pub(super) fn with(private: bool, lookup: Lookup) -> Self {
+        Self { private, lookups: Arc::new(Semaphore::new(LOOKUPS)), lookup }
     }
 }
 
@@ -44,12 +57,13 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let private = self.private;
         let lookups = Arc::clone(&self.lookups);
+        let lookup = Arc::clone(&self.lookup);
         Box::pin(async move {
             let permit = lookups.acquire_owned().await?;
             // In a task of its own, so that the permit lives as long as the system's look-up does.
             let lookup = tokio::spawn(async move {
                 let _permit = permit;
-                tokio::net::lookup_host((name.as_str(), 0)).await.map(Iterator::collect::<Vec<SocketAddr>>)
+                lookup(name.as_str().to_owned()).await
             });
             let mut addresses = lookup.await??;
             let first = addresses.first().map(SocketAddr::ip);

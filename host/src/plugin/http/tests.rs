@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use super::api::{MAX_BODY, MAX_HEADER_BYTES, MAX_HEADERS, MAX_RESPONSE_HEADER_BYTES, MAX_RESPONSE_HEADERS};
 use super::*;
 
 /// A server that answers every connection's first request with what `answer` makes of it, and closes.
@@ -49,15 +50,22 @@ fn config(url: &str) -> HttpConfig {
         private: true,
         max_response: 1000,
         concurrency: 8,
+        rate: None,
+        cache: None,
     }
 }
 
 fn http(config: HttpConfig) -> Http {
-    Http::new(&[("api".to_owned(), config)].into(), Arc::default()).unwrap()
+    Http::new(&[("api".to_owned(), config)].into(), None, Arc::default()).unwrap()
 }
 
 fn get(url: impl Into<String>) -> Request {
     Request { method: "GET".into(), url: url.into(), headers: Vec::new(), body: None, timeout: None }
+}
+
+/// A step that may ask `api`.
+fn asker() -> Asker {
+    Asker::new(vec!["api".to_owned()], 8)
 }
 
 async fn send(http: &Http, request: Request) -> Result<Response, HttpError> {
@@ -65,7 +73,7 @@ async fn send(http: &Http, request: Request) -> Result<Response, HttpError> {
 }
 
 async fn send_within(http: &Http, request: Request, time: Duration) -> Result<Response, HttpError> {
-    http.send(&["api".to_owned()], request, Instant::now() + time).await
+    http.send(&asker(), request, Instant::now() + time).await.result
 }
 
 #[track_caller]
@@ -139,7 +147,14 @@ async fn what_is_not_granted_is_denied_with_what_to_grant() {
     }
     assert_denied(send(&http, get(format!("https://{address}/api/"))).await, "granted by no");
     assert_denied(send(&http, get("http://127.0.0.1:1/api/")).await, "http://127.0.0.1:1 with this path");
-    let nothing = http.send(&[], get(format!("http://{address}/api/")), Instant::now() + Duration::from_secs(9)).await;
+    let nothing = http
+        .send(
+            &Asker::new(Vec::new(), 8),
+            get(format!("http://{address}/api/")),
+            Instant::now() + Duration::from_secs(9),
+        )
+        .await
+        .result;
     assert_denied(nothing, "http \"api\", which is not granted; add it to http");
     assert_eq!(hits.load(Ordering::SeqCst), 0);
     assert_eq!(send(&http, get(format!("http://{address}/api/x"))).await.unwrap().status, 200);
@@ -302,7 +317,7 @@ async fn no_more_requests_run_at_once_than_allowed_and_waiting_counts() {
     );
     assert_eq!((first, second), (Err(HttpError::Timeout), Err(HttpError::Timeout)));
     closed.await.unwrap();
-    assert_eq!(http.apis["api"].permits.available_permits(), 1, "what timed out holds no permit");
+    assert_eq!(http.apis["api"].turns.free(), 1, "what timed out holds no permit");
 }
 
 #[tokio::test]
@@ -326,7 +341,7 @@ async fn an_api_that_is_not_there_or_breaks_off_is_unreachable() {
 #[tokio::test]
 async fn a_deadline_that_has_passed_sends_nothing() {
     let url = "http://127.0.0.1:9/";
-    let result = http(config(url)).send(&["api".into()], get(url), Instant::now() - Duration::from_millis(1)).await;
+    let result = http(config(url)).send(&asker(), get(url), Instant::now() - Duration::from_millis(1)).await.result;
     assert_eq!(result, Err(HttpError::Timeout));
 }
 
@@ -334,7 +349,7 @@ async fn a_deadline_that_has_passed_sends_nothing() {
 fn every_interface_that_cannot_be_used_is_named_without_its_secrets() {
     let broken = || HttpConfig { headers: vec![("Key".into(), "hunter2\n".into())], ..config("http://127.0.0.1/") };
     let interfaces = [("one".to_owned(), broken()), ("two".to_owned(), broken())].into();
-    let Err(error) = Http::new(&interfaces, Arc::default()) else { panic!("the header is invalid") };
+    let Err(error) = Http::new(&interfaces, None, Arc::default()) else { panic!("the header is invalid") };
     let text = error.to_string();
     assert!(text.contains("http \"one\"") && text.contains("http \"two\"") && !text.contains("hunter2"), "{text}");
 }
@@ -349,7 +364,7 @@ async fn an_https_interface_speaks_tls_or_says_what_is_missing() {
         stream.read_exact(&mut hello).await.unwrap();
         stream.write_all(ok("plain").as_bytes()).await.unwrap();
     });
-    match Http::new(&[("api".to_owned(), config(&url))].into(), Arc::default()) {
+    match Http::new(&[("api".to_owned(), config(&url))].into(), None, Arc::default()) {
         Ok(http) => {
             let result = send(&http, get(&url)).await;
             assert!(

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::plugin::host_calls::Messenger;
-use crate::plugin::http::{Http, HttpError, Request, Response};
+use crate::plugin::http::{Answered, Asker, Http, HttpError, Request, Response};
 
 /// How many requests without an answer are remembered.
 const MAX_STRAYS: usize = 16;
@@ -73,12 +73,12 @@ impl Recorded {
 
 #[async_trait]
 impl Messenger for Recorded {
-    async fn send(&self, granted: &[String], request: Request, deadline: Instant) -> Result<Response, HttpError> {
+    async fn send(&self, asker: &Asker, request: Request, deadline: Instant) -> Answered {
         if let Some(response) = self.find(&request) {
-            return Ok(response);
+            return Answered::own(Ok(response));
         }
         if let Some(http) = &self.otherwise {
-            return http.send(granted, request, deadline).await;
+            return http.send(asker, request, deadline).await;
         }
         let url = &request.url[..request.url.floor_char_boundary(MAX_URL)];
         let stray = format!("{} {url}", request.method);
@@ -86,7 +86,7 @@ impl Messenger for Recorded {
         if asked.strays.len() < MAX_STRAYS && !asked.strays.contains(&stray) {
             asked.strays.push(stray.clone());
         }
-        Err(HttpError::Unreachable(format!("no answer to {stray} is recorded")))
+        Answered::own(Err(HttpError::Unreachable(format!("no answer to {stray} is recorded"))))
     }
 }
 
@@ -101,7 +101,9 @@ mod tests {
 
     async fn get(recorded: &Recorded, url: &str) -> Result<u16, HttpError> {
         let request = Request { method: "GET".into(), url: url.into(), headers: Vec::new(), body: None, timeout: None };
-        Messenger::send(recorded, &[], request, Instant::now()).await.map(|response| response.status)
+        let nobody = Asker::new(Vec::new(), 1);
+        let answered = Messenger::send(recorded, &nobody, request, Instant::now()).await;
+        answered.result.map(|response| response.status)
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ pub(super) struct Keys {
     pub index: String,
     /// Before an entry's id: who put it into the dead letters a moment ago.
     pub notes: String,
+    /// Before a request's key: what an HTTP interface answered.
+    pub answers: String,
     /// Before a consumer's name: there while its host lives.
     pub leases: String,
 }
@@ -28,6 +30,7 @@ impl Keys {
             accused: format!("{stream}:accused"),
             index: format!("{stream}:id:"),
             notes: format!("{stream}:dead:"),
+            answers: format!("{stream}:http:"),
             leases: format!("{stream}:lease:"),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::micros;
-use crate::telemetry::metrics::{ApiLabel, DeniedLabels, PluginLabel, RequestLabels, SaidLabels, StepLabel};
+use crate::telemetry::metrics::{DeniedLabels, PluginLabel, SaidLabels, StepLabel};
 use crate::telemetry::{Event, Metrics, Told};
 
 /// A plugin was loaded, or a new version of it swapped in.
@@ -362,35 +362,5 @@ impl Event for PluginDenied<'_> {
 
     fn told(&self) -> Option<Told> {
         Some(Told::line(Level::WARN, format!("{} was denied: {}", self.step, self.detail)))
-    }
-}
-
-/// A plugin's HTTP request ended.
-#[derive(Debug)]
-pub struct HttpCalled<'a> {
-    /// The interface's name in the configuration.
-    pub api: &'a str,
-    /// `ok`, `client-error`, `server-error`, `timeout`, `unreachable`, `too-large`.
-    pub outcome: &'static str,
-    /// How long it took.
-    pub duration: Duration,
-}
-
-impl Event for HttpCalled<'_> {
-    fn count(&self, metrics: &Metrics) {
-        let api = metrics.name(self.api);
-        metrics.http_requests.get_or_create(&RequestLabels { api: api.clone(), outcome: self.outcome }).inc();
-        metrics.http_duration.get_or_create(&ApiLabel { api }).observe(self.duration.as_secs_f64());
-    }
-
-    /// At `debug`: what the plugin makes of it stands in the alert's line.
-    fn log(&self) {
-        tracing::debug!(
-            target: "dossier::http",
-            api = self.api,
-            outcome = self.outcome,
-            duration_us = micros(self.duration),
-            "http called"
-        );
     }
 }

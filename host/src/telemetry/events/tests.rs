@@ -69,7 +69,9 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&PluginSaid { step: "geo", id: Some("a-1"), level: tracing::Level::WARN, message: "odd" });
     then(&PluginLogCut { step: "geo", dropped: 7 });
     then(&PluginDenied { step: "geo", what: "table", detail: "\"secrets\" is not granted" });
-    then(&HttpCalled { api: "abuseipdb", outcome: "ok", duration: TOOK });
+    then(&HttpCalled { api: "abuseipdb", outcome: "ok", waited: TOOK, duration: TOOK });
+    then(&HttpAnswered { api: "abuseipdb", source: "memory" });
+    then(&HttpCacheTrouble { error: "no answer in time" });
     then(&TableLoaded { table: "geo", rows: Some(3), duplicates: 1, sha256: "aa", took: TOOK, reload: true });
     then(&TableRefused { table: "geo", why: "line 3: no key" });
     then(&HostReady { admin: None, queue: "redis", steps: &names });
@@ -82,6 +84,7 @@ fn the_list_of_all_events_has_them_all() {
     let sources = [
         include_str!("alert.rs"),
         include_str!("host.rs"),
+        include_str!("http.rs"),
         include_str!("plugin.rs"),
         include_str!("queue.rs"),
         include_str!("table.rs"),

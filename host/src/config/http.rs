@@ -1,0 +1,109 @@
+//! The HTTP interfaces as they are written, and what does not fit together in one.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::place::Place;
+use super::value::{ByteCount, PeriodOrOff, RateText, Text};
+use super::{CacheConfig, Finding, HttpConfig, Rate};
+
+/// How long answers are shared, where nothing is said.
+const LIFE: Duration = Duration::from_secs(300);
+
+/// How long failures are, where nothing is said.
+const FAILURE_LIFE: Duration = Duration::from_secs(10);
+
+/// How long failures may be shared, at most: no alert waits longer than this for its next try, which must find out anew.
+pub(crate) const MAX_FAILURE_LIFE: Duration = Duration::from_secs(60);
+
+/// How many bytes of answers are kept, where nothing is said.
+const CACHE_SIZE: usize = 16 << 20;
+
+#[derive(Deserialize)]
+pub(super) struct RawHttp {
+    url: Spanned<Text>,
+    #[serde(default)]
+    headers: BTreeMap<String, Text>,
+    #[serde(default)]
+    private: bool,
+    max_response: Option<ByteCount>,
+    concurrency: Option<usize>,
+    rate: Option<RateText>,
+    burst: Option<Spanned<u32>>,
+    cache: Option<PeriodOrOff>,
+    cache_failures: Option<Spanned<PeriodOrOff>>,
+    cache_size: Option<ByteCount>,
+}
+
+pub(super) fn http_config(
+    name: &str,
+    http: Spanned<RawHttp>,
+    place: &Place<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<HttpConfig> {
+    let http = http.into_inner();
+    let offset = http.url.span().start;
+    let url = match url::Url::parse(&http.url.get_ref().0) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
+        _ => {
+            let message = format!("http \"{name}\": url must be http:// or https:// with a host");
+            findings.push(place.finding(Some(offset), message));
+            return None;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        let message = format!("http \"{name}\": url must not hold credentials or a query; put secrets into headers");
+        findings.push(place.finding(Some(offset), message));
+        return None;
+    }
+    for (header, value) in &http.headers {
+        // The value may be a secret: it is not shown.
+        let wrong = if reqwest::header::HeaderName::try_from(header).is_err() {
+            "is no header's name; it may hold letters, digits and '-'"
+        } else if reqwest::header::HeaderValue::try_from(&value.0).is_err() {
+            "has a value with a line break or another control character; take that out"
+        } else {
+            continue;
+        };
+        let message = format!("http \"{name}\": \"{header}\" {wrong}");
+        let line = place.line_of_key(&format!("http.{name}.headers.{header}"));
+        findings.push(Finding { line: line.or(Some(place.line(offset))), ..place.finding(None, message) });
+    }
+    let burst = http.burst.as_ref().map(|burst| (NonZeroU32::new(*burst.get_ref()), burst.span().start));
+    let mut refuse = |offset: usize, message: &str| {
+        findings.push(place.finding(Some(offset), format!("http \"{name}\": {message}")));
+    };
+    match (&http.rate, burst) {
+        (_, Some((None, offset))) => refuse(offset, "burst must be at least 1"),
+        (None, Some((Some(_), offset))) => {
+            refuse(offset, "burst is for an interface with a rate; add one, as in rate = \"60/min\"");
+        }
+        _ => {}
+    }
+    let failures = http.cache_failures.map(|life| (life.span().start, life.into_inner().0));
+    if let Some((offset, Some(life))) = failures
+        && life > MAX_FAILURE_LIFE
+    {
+        refuse(offset, "cache_failures must be at most 60s, for an alert waits no longer for its next try");
+    }
+    Some(HttpConfig {
+        url,
+        headers: http.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        private: http.private,
+        max_response: http.max_response.map_or(1 << 20, |size| size.0),
+        concurrency: http.concurrency.unwrap_or(8).max(1),
+        rate: http.rate.map(|RateText { count, per }| {
+            let burst = burst.and_then(|(burst, _)| burst).unwrap_or(count);
+            Rate { count, per, burst }
+        }),
+        cache: http.cache.map_or(Some(LIFE), |life| life.0).map(|life| CacheConfig {
+            life,
+            failures: failures.map_or(Some(FAILURE_LIFE), |(_, life)| life),
+            size: http.cache_size.map_or(CACHE_SIZE, |size| size.0) as u64,
+        }),
+    })
+}
