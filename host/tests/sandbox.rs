@@ -323,8 +323,8 @@ async fn what_is_no_plugin_is_refused_with_the_reason() {
         (b"(component)", "no WebAssembly component"),
         (&core, "core module"),
         (&whole[..whole.len() / 2], "not a valid plugin"),
-        (&evil, "evil:corp/exec"),
-        (&bare, "not a valid plugin"),
+        (&evil, "does not export dossier:plugin/enricher@1.0.0"),
+        (&bare, "does not export dossier:plugin/enricher@1.0.0"),
         (&other, "rename its file to other.wasm"),
     ] {
         let place = Place::new("[[step]]\nplugin = \"guest\"");

@@ -37,12 +37,12 @@ plugin = "verdict"
 "#,
     );
     site.write("assets.csv", b"ip,hostname,owner,role,criticality\n10.0.0.7,dc01,it,domain controller,critical\n");
-    site.write("blocklist.txt", b"198.51.100.23\n203.0.113.0/24\n");
+    site.write("blocklist.txt", b"198.51.100.23\n45.155.205.0/24\n");
     for plugin in FIXTURES {
         let bytes = std::fs::read(root().join(format!("tests/fixtures/contract-1.0.0/{plugin}.wasm"))).unwrap();
         site.write(&format!("plugins/{plugin}.wasm"), &bytes);
     }
-    let alert = json!({ "id": "a", "severity": "high", "src_ip": "203.0.113.9", "dst_ip": "10.0.0.7" });
+    let alert = json!({ "id": "a", "severity": "high", "src_ip": "45.155.205.9", "dst_ip": "10.0.0.7" });
     site.send(format!("{alert}\n").as_bytes());
     site.succeed(&["run", "--until-empty"]);
     let record = only_record(&site);
