@@ -332,7 +332,8 @@ pub(super) async fn send_all(state: &mut State, requests: Vec<Request>) -> Vec<R
     let turns = call.turn.take().map(|turn| Arc::clone(turn.semaphore()));
     let now = Instant::now();
     let longest = call.deadline.saturating_duration_since(now).mul_f64(0.8);
-    let answers: Vec<Result<_, HttpError>> = match state.grants.client.as_ref().filter(|_| state.grants.http.may_ask()) {
+    let answers: Vec<Result<_, HttpError>> = match state.grants.client.as_ref().filter(|_| state.grants.http.may_ask())
+    {
         Some(client) => {
             let asker = &state.grants.http;
             let sent = requests.into_iter().map(|request| {
