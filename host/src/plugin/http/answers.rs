@@ -128,6 +128,12 @@ impl Answers {
         outcome
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.kept.run_pending_tasks();
+        self.kept.weighted_size()
+    }
+
     /// How long a result is given again; none for what must be asked anew.
     fn life(&self, result: &Result<Arc<Response>, HttpError>) -> Option<Duration> {
         match result {

@@ -150,6 +150,12 @@ impl Api {
         }
     }
 
+    /// How many bytes of answers are kept.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.answers.as_ref().map_or(0, Answers::bytes)
+    }
+
     fn answered(&self, source: &'static str, outcome: Outcome) -> Answered {
         self.telemetry.emit(&HttpAnswered { api: &self.name, source });
         Answered {
