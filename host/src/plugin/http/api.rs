@@ -79,6 +79,8 @@ impl Api {
         shared: Option<Arc<dyn SharedAnswers>>,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, Vec<String>> {
+        // It fails when a provider is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let credentials = Credentials::new(&config.headers)?;
         let mut client = Client::builder()
             .user_agent(concat!("dossier/", env!("CARGO_PKG_VERSION")))
