@@ -233,7 +233,6 @@ async fn what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first() {
     for page in 0..100 {
         ask(&http, get(format!("{url}{page}"))).await;
     }
-    // The cache tidies up by and by; asking gives it the occasion.
     let kept = |http: &Http| http.apis["api"].kept_bytes();
     assert!(kept(&http) <= 16 << 10, "{}", kept(&http));
     assert!(kept(&http) > 8 << 10, "{}", kept(&http));
