@@ -3,3 +3,4 @@
 pub mod alerts;
 pub mod host;
 pub mod redis_server;
+pub mod threat_api;

@@ -34,13 +34,20 @@ pub struct Behaviour {
 struct Api {
     addresses: Addresses,
     behaviour: Behaviour,
+    /// What counts against the quota.
     checks: AtomicU64,
+    /// Every request for a check, whatever became of it.
+    asked: AtomicU64,
 }
 
 /// The service.
 pub fn router(addresses: Addresses, behaviour: Behaviour) -> Router {
-    let api = Arc::new(Api { addresses, behaviour, checks: AtomicU64::new(0) });
-    Router::new().route("/api/v2/check", get(check)).route("/healthz", get("ok")).with_state(api)
+    let api = Arc::new(Api { addresses, behaviour, checks: AtomicU64::new(0), asked: AtomicU64::new(0) });
+    Router::new()
+        .route("/api/v2/check", get(check))
+        .route("/asked", get(asked))
+        .route("/healthz", get("ok"))
+        .with_state(api)
 }
 
 /// What a check asks. Texts, so that a wrong one gets the documented answer.
@@ -68,7 +75,13 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// How often a check was asked for: so that a test sees who asks too much.
+async fn asked(State(api): State<Arc<Api>>) -> String {
+    api.asked.load(Ordering::Relaxed).to_string()
+}
+
 async fn check(State(api): State<Arc<Api>>, headers: HeaderMap, Query(question): Query<Question>) -> Response {
+    api.asked.fetch_add(1, Ordering::Relaxed);
     let behaviour = &api.behaviour;
     tokio::time::sleep(behaviour.delay).await;
     if let Some(status) = behaviour.fail {
@@ -173,7 +186,12 @@ mod tests {
     }
 
     fn api(behaviour: Behaviour) -> Arc<Api> {
-        Arc::new(Api { addresses: Addresses::built_in().unwrap(), behaviour, checks: AtomicU64::new(0) })
+        Arc::new(Api {
+            addresses: Addresses::built_in().unwrap(),
+            behaviour,
+            checks: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        })
     }
 
     #[tokio::test]

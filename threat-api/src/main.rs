@@ -26,6 +26,7 @@ use crate::api::Behaviour;
 Examples:
   threat-api --listen 127.0.0.1:8080
   curl -H 'Key: any' 'http://127.0.0.1:8080/api/v2/check?ipAddress=185.220.101.34&maxAgeInDays=90'
+  curl http://127.0.0.1:8080/asked      how many checks were asked for so far
   threat-api --fail 503                 every check fails
   threat-api --delay 30s                every check hangs for half a minute
   threat-api --quota 100                the 101st check and all after it get 429"

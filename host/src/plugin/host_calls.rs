@@ -332,8 +332,7 @@ pub(super) async fn send_all(state: &mut State, requests: Vec<Request>) -> Vec<R
     let turns = call.turn.take().map(|turn| Arc::clone(turn.semaphore()));
     let now = Instant::now();
     let longest = call.deadline.saturating_duration_since(now).mul_f64(0.8);
-    let answers: Vec<Result<_, HttpError>> = match state.grants.client.as_ref().filter(|_| state.grants.http.may_ask())
-    {
+    let answers: Vec<Result<Response, HttpError>> = match state.grants.client.as_ref().filter(|_| state.grants.http.may_ask()) {
         Some(client) => {
             let asker = &state.grants.http;
             let sent = requests.into_iter().map(|request| {
@@ -341,13 +340,12 @@ pub(super) async fn send_all(state: &mut State, requests: Vec<Request>) -> Vec<R
                 client.send(asker, request, deadline)
             });
             let answered = futures_util::future::join_all(sent).await.into_iter();
-            answered
-                .map(|answered| {
-                    call.cached |= answered.cached;
-                    call.fails_until = call.fails_until.max(answered.fails_until);
-                    answered.result
-                })
-                .collect()
+            let take = |answered: Answered| {
+                call.cached |= answered.cached;
+                call.fails_until = call.fails_until.max(answered.fails_until);
+                answered.result
+            };
+            answered.map(take).collect()
         }
         None => denied(&format!(
             "no HTTP interface is granted to step \"{}\"; add http = [...] to its [[step]]",

@@ -134,8 +134,6 @@ impl Http {
         shared: Option<Arc<dyn SharedAnswers>>,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, HttpSetupError> {
-        // It fails when a provider is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut apis = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, config) in config {

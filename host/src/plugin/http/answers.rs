@@ -23,7 +23,8 @@ const ENTRY: usize = 512;
 pub struct Key([u8; 32]);
 
 impl Key {
-    pub(super) fn of(interface: &str, method: &str, url: &str, headers: &[(String, String)]) -> Self {
+    /// The key of a request, its headers in the order in which the plugin gave them.
+    pub fn of(interface: &str, method: &str, url: &str, headers: &[(String, String)]) -> Self {
         let mut text = Vec::new();
         let headers = headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
         // With the length before each part, so that no part can pass for two.
@@ -122,10 +123,17 @@ impl Answers {
     ) -> Outcome {
         let until = life.map(|life| Instant::now() + life);
         let outcome = Outcome { result, until, waited };
-        if until.is_some() {
+        if until.is_some() && outcome.size() as u64 <= self.config.size {
             self.kept.insert(key, outcome.clone());
+            // What is over the bound goes now, and not when the cache finds time for it.
+            self.kept.run_pending_tasks();
         }
         outcome
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.kept.weighted_size()
     }
 
     /// How long a result is given again; none for what must be asked anew.

@@ -79,6 +79,8 @@ impl Api {
         shared: Option<Arc<dyn SharedAnswers>>,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, Vec<String>> {
+        // It fails when a provider is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let credentials = Credentials::new(&config.headers)?;
         let mut client = Client::builder()
             .user_agent(concat!("dossier/", env!("CARGO_PKG_VERSION")))
@@ -148,6 +150,12 @@ impl Api {
             Ok(Landed { outcome, .. }) => self.answered(if begun { "api" } else { "in-flight" }, outcome),
             Err(_) => self.answered(if begun { "api" } else { "in-flight" }, Outcome::once(Err(HttpError::Timeout))),
         }
+    }
+
+    /// How many bytes of answers are kept.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.answers.as_ref().map_or(0, Answers::bytes)
     }
 
     fn answered(&self, source: &'static str, outcome: Outcome) -> Answered {

@@ -7,8 +7,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use super::address::Resolver;
 use super::api::{MAX_BODY, MAX_HEADER_BYTES, MAX_HEADERS, MAX_RESPONSE_HEADER_BYTES, MAX_RESPONSE_HEADERS};
 use super::*;
+
+mod network;
+mod sharing;
+mod turns;
 
 /// A server that answers every connection's first request with what `answer` makes of it, and closes.
 async fn server(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> SocketAddr {
@@ -25,6 +30,29 @@ async fn server(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Sock
         }
     });
     address
+}
+
+/// A server that counts its requests and takes a moment for each.
+async fn counting_server(
+    delay: Duration,
+    answer: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (count, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(answer));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (counted, answer) = (Arc::clone(&counted), Arc::clone(&answer));
+            tokio::spawn(async move {
+                let request = read_request(&mut stream).await;
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(delay).await;
+                let _ = stream.write_all(answer(&request).as_bytes()).await;
+            });
+        }
+    });
+    (address, count)
 }
 
 /// The request's head and as much of the body as came with it.
