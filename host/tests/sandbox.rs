@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+#[path = "sandbox/versions.rs"]
+mod versions;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

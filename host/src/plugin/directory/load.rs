@@ -140,12 +140,13 @@ async fn try_load(
         );
         return Err(Refusal { sha256: Some(sha256.clone()), why, again: false });
     }
-    // What asked for less is what has proven itself, be it from before this start; in want of that, what serves.
+    // The version before is the one that has proven itself, be it from before this start; in want of that, what serves. One
+    // that does not say what it asks for asks for nothing.
     let last_good = remembered.last_good;
     let before = match (&known.good, &last_good, &known.serving) {
-        (Some(good), ..) => good.manifest.clone(),
-        (None, Some(last_good), _) => last_good.manifest.clone().ok().flatten(),
-        (None, None, serving) => serving.as_ref().and_then(|serving| serving.manifest.clone()),
+        (Some(good), ..) => Some(good.manifest.clone().unwrap_or_default()),
+        (None, Some(last_good), _) => Some(last_good.manifest.clone().ok().flatten().unwrap_or_default()),
+        (None, None, serving) => serving.as_ref().map(|serving| serving.manifest.clone().unwrap_or_default()),
     };
     let loaded = loader.load(plugin, &file, before.as_ref()).await.map_err(|error| Refusal::of(sha256, error))?;
     let is_last_good = last_good.as_ref().is_some_and(|last_good| last_good.sha256 == *sha256);
