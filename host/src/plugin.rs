@@ -2,9 +2,10 @@
 //!
 //! A file in the plugins folder ([`directory`]) is compiled and configured in a child process ([`compiler`], [`snapshot`]),
 //! compared with what its steps were granted ([`grants`]) and becomes instances ([`instance`]) in one [`engine`], which
-//! ask the host for things ([`host_calls`]) in the words of the contract ([`v1`]) within their [`limits`].
+//! ask the host for things ([`host_calls`]) in the words of the [`contract`] within their [`limits`].
 
 mod compiler;
+mod contract;
 mod directory;
 mod engine;
 mod grants;
@@ -13,6 +14,7 @@ pub mod http;
 mod instance;
 mod limits;
 mod loader;
+mod next;
 mod result_schema;
 pub(crate) mod snapshot;
 mod v1;

@@ -14,12 +14,13 @@ use dossier_authoring::toolchain::{DEBIAN_PACKAGES, TARGET, Toolchain};
 use crate::setup::{apt, say};
 
 /// Every guest: the folder under `target/` that it goes to, and its package.
-const GUESTS: [(&str, &str); 5] = [
+const GUESTS: [(&str, &str); 6] = [
     ("plugins", "ip-reputation"),
     ("plugins", "asset"),
     ("plugins", "geo"),
     ("plugins", "verdict"),
     ("guests", "mischief"),
+    ("guests", "preview"),
 ];
 
 /// Builds every guest to `target/plugins/*.wasm` and `target/guests/*.wasm`. A file whose bytes are the same is left

@@ -6,11 +6,12 @@ use dossier_authoring::manifest::Manifest;
 use tokio::sync::Semaphore;
 
 use super::compiler::{CompileError, Compiler};
+use super::contract::Contract;
 use super::engine::Sandbox;
 use super::host_calls::Grants;
 use super::http::Http;
 use super::instance::Instances;
-use super::{PluginsError, grants, result_schema, snapshot, v1};
+use super::{PluginsError, grants, result_schema, snapshot};
 use crate::config::{Config, StepConfig};
 use crate::digest::sha256_hex;
 use crate::pipeline::{Enricher, LoadedStep, Stage};
@@ -148,10 +149,19 @@ impl Loader {
                 )));
             }
         }
+        let contract = Contract::from_version(&compiled.contract)
+            .ok_or_else(|| refused(format!("\"{}\" is no version of the contract", compiled.contract)))?;
+        if !contract.is_released() && !self.config.plugins.preview {
+            return Err(refused(format!(
+                "it is made for version {} of the contract, which is in development; build it against wit/v1, or set preview = \
+                 true in [plugins] to try it",
+                compiled.contract
+            )));
+        }
         grants::check_granted(&compiled.imports, manifest, &step).map_err(refused)?;
-        let prepared = snapshot::linker(&self.sandbox.engine, &compiled.imports)
+        let prepared = snapshot::linker(&self.sandbox.engine, contract, &compiled.imports)
             .and_then(|linker| linker.instantiate_pre(&code.component).map_err(|error| format!("{error:#}")))
-            .and_then(|pre| v1::prepare(pre).map_err(|error| format!("{error:#}")))
+            .and_then(|pre| contract.prepare(pre).map_err(|error| format!("{error:#}")))
             .map_err(refused)?;
         let grants = Grants {
             step: step.name.clone(),
