@@ -114,9 +114,10 @@ fn write(from: &Dir<'_>, within: &Path, to: &Path, change: &dyn Fn(&str) -> Stri
 /// The SDK's `Cargo.toml` without what it inherits from the workspace that it comes from. Other texts stay as they are.
 fn standing_alone(text: &str) -> String {
     let inherited = [
+        // Before `version`, which it ends with.
+        ("rust-version.workspace = true", concat!("rust-version = \"", env!("CARGO_PKG_RUST_VERSION"), "\"")),
         ("version.workspace = true", concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"")),
         ("edition.workspace = true", "edition = \"2024\""),
-        ("rust-version.workspace = true", concat!("rust-version = \"", env!("CARGO_PKG_RUST_VERSION"), "\"")),
         ("license.workspace = true", concat!("license = \"", env!("CARGO_PKG_LICENSE"), "\"")),
         ("[lints]\nworkspace = true\n\n", ""),
     ];
@@ -158,6 +159,6 @@ mod tests {
     #[test]
     fn the_sdk_stands_alone() {
         let text = standing_alone(SDK.get_file("Cargo.toml").unwrap().contents_utf8().unwrap());
-        assert!(!text.contains("workspace"), "{text}");
+        assert!(!text.contains("workspace") && text.contains("\nversion = \"0.1.0\"\nedition = \"2024\"\nrust-version = \"1.95\""), "{text}");
     }
 }

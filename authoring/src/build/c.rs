@@ -70,7 +70,9 @@ pub(super) fn build(folder: &Path) -> Result<(String, Vec<u8>), BuildError> {
 /// Writes the bindings anew.
 fn generate(world: &mut World, build: &Path) -> Result<(), BuildError> {
     let mut files = Files::default();
-    let mut generator = wit_bindgen_c::Opts::default().build();
+    // The alert is lent for the call, and given back by the bindings: no plugin can forget it.
+    let options = wit_bindgen_c::Opts { autodrop_borrows: wit_bindgen_c::Enabled::Yes, ..Default::default() };
+    let mut generator = options.build();
     generator
         .generate(&mut world.resolve, world.id, &mut files)
         .map_err(|error| BuildError::project(build, format!("cannot generate the bindings: {error:#}")))?;

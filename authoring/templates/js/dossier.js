@@ -34,7 +34,9 @@ export const explained = (enricher) => ({
     } catch (error) {
       // What the host throws has its reason in `payload`.
       if (error?.tag !== undefined) throw error;
-      const reason = error?.payload !== undefined ? JSON.stringify(error.payload) : String(error);
+      const { tag, val } = error?.payload ?? {};
+      if (tag === 'unavailable') throw unavailable(val);
+      const reason = tag === undefined ? String(error) : `${tag}: ${val}`;
       console.error(`${reason}\n${error?.stack ?? ''}`);
       throw internal(reason);
     }

@@ -5,6 +5,7 @@ import sys
 
 from componentize_py_types import Err
 from wit_world.imports import log
+from wit_world.imports.tables import TableError_Unavailable
 from wit_world.imports.types import (
     Failure_Internal,
     Failure_Invalid,
@@ -47,6 +48,8 @@ def explained(enrich):
         except Exception as error:
             if isinstance(error, Err) and isinstance(error.value, _FAILURES):
                 raise
+            if isinstance(error, Err) and isinstance(error.value, TableError_Unavailable):
+                raise unavailable(error.value.value) from None
             # What the host raises has its reason in `value`.
             reason = repr(error.value) if isinstance(error, Err) else repr(error)
             places, trace = [], error.__traceback__
