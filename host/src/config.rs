@@ -150,6 +150,8 @@ pub struct PluginsConfig {
     pub dir: PathBuf,
     /// Whether a plugin that no step names runs all the same.
     pub auto: bool,
+    /// Whether plugins for a version of the contract that is still in development are served, too.
+    pub preview: bool,
 }
 
 /// A table that steps can be granted.

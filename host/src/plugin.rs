@@ -2,9 +2,10 @@
 //!
 //! A file in the plugins folder ([`directory`]) is compiled and configured in a child process ([`compiler`], [`snapshot`]),
 //! compared with what its steps were granted ([`grants`]) and becomes instances ([`instance`]) in one [`engine`], which
-//! ask the host for things ([`host_calls`]) in the words of the contract ([`v1`]) within their [`limits`].
+//! ask the host for things ([`host_calls`]) in the words of the [`contract`] within their [`limits`].
 
 mod compiler;
+mod contract;
 mod directory;
 mod engine;
 mod grants;
@@ -13,6 +14,7 @@ pub mod http;
 mod instance;
 mod limits;
 mod loader;
+mod next;
 mod result_schema;
 pub(crate) mod snapshot;
 pub(crate) mod trial;
@@ -32,7 +34,7 @@ use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
 
 /// The package that components of the contract import from, whatever its version.
-pub(crate) use self::v1::PACKAGE;
+pub(crate) use self::contract::PACKAGE;
 
 /// The largest component, in bytes.
 pub(crate) const MAX_COMPONENT: u64 = 64 << 20;

@@ -3,6 +3,7 @@
 //! It owns what a newcomer types first; it knows dossier only as a program with a command line and files, as its users do.
 
 mod demo;
+mod docs;
 mod setup;
 mod test;
 mod tidy;
@@ -58,6 +59,8 @@ Examples:
   cargo xtask plugins
   cargo xtask plugins && cp target/plugins/geo.wasm /srv/dossier/plugins/")]
     Plugins,
+    /// Make the contract's reference anew: docs/plugins/reference.md
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(&project),
         Task::Test(arguments) => test::run(&project, &arguments),
         Task::Plugins => wasm::build(&project.root).and_then(|()| wasm::print(&project.root)),
+        Task::Docs => docs::write(&project.root),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

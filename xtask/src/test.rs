@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Project, done, say, seconds};
-use crate::{tidy, wasm};
+use crate::{docs, tidy, wasm};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,10 @@ struct Part {
 
 const CHECKS: &[Part] = &[
     Part { name: "formatting", work: |project, _, _| formatting(project) },
-    Part { name: "house rules", work: |project, _, _| tidy::check(&project.root) },
+    Part {
+        name: "house rules",
+        work: |project, _, _| tidy::check(&project.root).and_then(|()| docs::check(&project.root)),
+    },
     Part {
         name: "lints of the plugins",
         work: |project, _, _| lint(project.cargo(&["clippy"]).current_dir(project.root.join("plugins"))),

@@ -15,10 +15,10 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use wasmtime::component::Component;
 
+use super::contract::Contract;
 use super::engine::Sandbox;
 use super::host_calls::Said;
 use super::snapshot::{Compiled, Report};
-use super::v1;
 use crate::config::StepConfig;
 use crate::digest::sha256_hex;
 use crate::telemetry::Telemetry;
@@ -104,7 +104,8 @@ impl Compiler {
         sha256: &str,
         step: &StepConfig,
     ) -> Result<Code, CompileError> {
-        let key = [sha256, &sha256_hex(step.settings.as_bytes()), v1::VERSION, &sandbox.compatibility()].join("\n");
+        let contracts = Contract::ALL.map(Contract::version).join(" ");
+        let key = [sha256, &sha256_hex(step.settings.as_bytes()), &contracts, &sandbox.compatibility()].join("\n");
         let key = sha256_hex(key.as_bytes());
         if let Some(code) = self.load(sandbox, &key) {
             return Ok(code);

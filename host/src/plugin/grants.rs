@@ -5,7 +5,7 @@ use dossier_authoring::manifest::Manifest;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::v1;
+use super::contract::{Contract, PACKAGE};
 use crate::config::StepConfig;
 
 /// Interfaces that any component may import: they give nothing away.
@@ -25,13 +25,14 @@ pub(super) fn wants_wasi(imports: &[String]) -> bool {
 ///
 /// # Errors
 /// The import, and what to do.
-pub(super) fn check_known(imports: &[String]) -> Result<(), String> {
+pub(super) fn check_known(imports: &[String], contract: Contract) -> Result<(), String> {
+    let (served, folder) = (contract.version(), contract.folder());
     for import in imports {
         if import.starts_with("wasi:") {
             // Which of them there are, the linker knows; it names what it misses.
             continue;
         }
-        let Some(interface) = import.strip_prefix(v1::PACKAGE) else {
+        let Some(interface) = import.strip_prefix(PACKAGE) else {
             return Err(format!(
                 "it imports \"{import}\", which this host does not have; build it against the world dossier:plugin/plugin"
             ));
@@ -39,15 +40,14 @@ pub(super) fn check_known(imports: &[String]) -> Result<(), String> {
         let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
         if !["types", "tables", "http", "log"].contains(&name) {
             return Err(format!(
-                "it imports \"{import}\", which the contract {} does not have; build it against wit/v1",
-                v1::VERSION
+                "it imports \"{import}\", which the contract {served} does not have; build it against {folder}"
             ));
         }
-        if !version.starts_with("1.0.") {
+        // A component imports from the version that it exports.
+        if version != served {
             return Err(format!(
-                "it imports \"{import}\", but this host serves version {} of the contract; build it against wit/v1 or \
-                 update the host",
-                v1::VERSION
+                "it imports \"{import}\", but it is made for version {served} of the contract; build all of it against \
+                 {folder}"
             ));
         }
     }
@@ -64,7 +64,7 @@ pub(super) fn check_granted(imports: &[String], manifest: Option<&Manifest>, ste
         return Ok(());
     }
     for import in imports {
-        let Some(interface) = import.strip_prefix(v1::PACKAGE) else { continue };
+        let Some(interface) = import.strip_prefix(PACKAGE) else { continue };
         let name = interface.split('@').next().unwrap_or(interface);
         let granted = match name {
             "tables" => !step.tables.is_empty(),
@@ -185,11 +185,14 @@ mod tests {
     #[test]
     fn an_unknown_import_is_refused_by_its_name() {
         assert!(
-            check_known(&names(&["dossier:plugin/types@1.0.0", "dossier:plugin/log@1.0.3", "wasi:io/poll@0.2.9"]))
-                .is_ok()
+            check_known(
+                &names(&["dossier:plugin/types@1.0.0", "dossier:plugin/log@1.0.0", "wasi:io/poll@0.2.9"]),
+                Contract::V1
+            )
+            .is_ok()
         );
         for unknown in ["evil:corp/exec", "dossier:plugin/files@1.0.0", "dossier:plugin/tables@2.0.0", "tables"] {
-            assert!(check_known(&names(&[unknown])).unwrap_err().contains(unknown));
+            assert!(check_known(&names(&[unknown]), Contract::V1).unwrap_err().contains(unknown));
         }
     }
 

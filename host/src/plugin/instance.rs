@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::Store;
 
+use super::contract::{Plugin, Prepared};
 use super::engine::Sandbox;
 use super::host_calls::{Ear, Grants, State};
 use super::limits;
 use super::result_schema::ResultSchema;
-use super::v1::{self, AlertHandle, Plugin, PluginPre};
+use super::v1::types;
 use crate::config::StepConfig;
 use crate::dead_letter::Reason;
 use crate::pipeline::{Answer, Cost, Enricher, Failure, Given, Stage};
@@ -28,7 +29,7 @@ pub(super) struct Instances {
     /// The engine.
     pub sandbox: Arc<Sandbox>,
     /// The component with its imports.
-    pub prepared: PluginPre<State>,
+    pub prepared: Prepared,
     /// The step.
     pub config: Arc<StepConfig>,
     /// The stage that it described.
@@ -118,24 +119,22 @@ impl Instances {
     }
 
     /// Makes the instance if it is new, and calls it.
-    async fn run(&self, instance: &mut Instance) -> wasmtime::Result<Result<v1::types::Answer, v1::types::Failure>> {
+    async fn run(&self, instance: &mut Instance) -> wasmtime::Result<Result<types::Answer, types::Failure>> {
         let Instance { store, plugin, .. } = instance;
         let plugin = match plugin {
             Some(plugin) => plugin,
             None => {
-                let new = self.prepared.instantiate_async(&mut *store).await?;
-                if self.configure_each {
-                    let configured =
-                        new.dossier_plugin_enricher().call_configure(&mut *store, &self.config.settings).await?;
-                    if let Err(why) = configured {
-                        let why = format!("configure refused the settings that it took before: {why}");
-                        return Ok(Err(v1::types::Failure::Internal(why)));
-                    }
+                let new = self.prepared.instantiate(store).await?;
+                if self.configure_each
+                    && let Err(why) = new.configure(store, &self.config.settings).await?
+                {
+                    let why = format!("configure refused the settings that it took before: {why}");
+                    return Ok(Err(types::Failure::Internal(why)));
                 }
                 plugin.insert(new)
             }
         };
-        plugin.dossier_plugin_enricher().call_enrich(&mut *store, AlertHandle::lend()).await
+        plugin.enrich(store).await
     }
 
     /// Makes an instance and throws it away: whether it fits its bounds.
@@ -148,7 +147,7 @@ impl Instances {
         let limits = &self.config.limits;
         let made = async {
             instance.store.set_fuel(limits.fuel)?;
-            self.prepared.instantiate_async(&mut instance.store).await
+            self.prepared.instantiate(&mut instance.store).await
         };
         let failure = match timeout_at(Instant::now() + limits.timeout, made).await {
             Ok(Ok(_)) => return Ok(()),

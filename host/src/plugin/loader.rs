@@ -6,12 +6,13 @@ use dossier_authoring::manifest::Manifest;
 use tokio::sync::Semaphore;
 
 use super::compiler::{Code, CompileError, Compiler};
+use super::contract::Contract;
 use super::engine::Sandbox;
 use super::host_calls::{Grants, Messenger};
 use super::http::Http;
 use super::instance::Instances;
 use super::snapshot::Compiled;
-use super::{PluginsError, grants, result_schema, snapshot, v1};
+use super::{PluginsError, grants, result_schema, snapshot};
 use crate::config::{Config, StepConfig};
 use crate::digest::sha256_hex;
 use crate::pipeline::{Enricher, LoadedStep, Stage};
@@ -153,6 +154,15 @@ impl Loader {
                 )));
             }
         }
+        let contract = Contract::from_version(&compiled.contract)
+            .ok_or_else(|| refused(format!("\"{}\" is no version of the contract", compiled.contract)))?;
+        if !contract.is_released() && !self.config.plugins.preview {
+            return Err(refused(format!(
+                "it is made for version {} of the contract, which is in development; build it against wit/v1, or set preview = \
+                 true in [plugins] to try it",
+                compiled.contract
+            )));
+        }
         grants::check_granted(&compiled.imports, manifest, &step).map_err(refused)?;
         let client = Arc::clone(&self.client) as Arc<dyn Messenger>;
         let instances =
@@ -176,9 +186,11 @@ pub(super) async fn instances(
 ) -> Result<Instances, String> {
     let compiled = &code.compiled;
     let stage = compiled.stage().ok_or_else(|| format!("\"{}\" is no stage", compiled.stage))?;
-    let prepared = snapshot::linker(&sandbox.engine, &compiled.imports)
+    let contract = Contract::from_version(&compiled.contract)
+        .ok_or_else(|| format!("\"{}\" is no version of the contract", compiled.contract))?;
+    let prepared = snapshot::linker(&sandbox.engine, contract, &compiled.imports)
         .and_then(|linker| linker.instantiate_pre(&code.component).map_err(|error| format!("{error:#}")))
-        .and_then(|pre| v1::prepare(pre).map_err(|error| format!("{error:#}")))?;
+        .and_then(|pre| contract.prepare(pre).map_err(|error| format!("{error:#}")))?;
     let grants = Grants {
         step: step.name.clone(),
         tables: step.tables.clone(),

@@ -11,8 +11,9 @@ use wasmtime::component::{Component, Linker, Val};
 use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::Wizer;
 
+use super::contract::Contract;
 use super::host_calls::{Ear, Grants, Said, State};
-use super::{engine, grants, instance, limits, result_schema, v1, wasi};
+use super::{engine, grants, instance, limits, result_schema, wasi};
 use crate::config::{Limits, StepConfig};
 use crate::pipeline::{Failure, Stage};
 
@@ -60,6 +61,8 @@ pub struct Compiled {
     pub stage: String,
     /// The JSON Schema of its results, if it has one.
     pub result_schema: Option<String>,
+    /// The version of the contract that it is made for.
+    pub contract: String,
     /// What it imports.
     pub imports: Vec<String>,
     /// Why it could not be copied after `configure`, so that each instance is configured; none when it was.
@@ -112,7 +115,8 @@ async fn compile_with(
     request: &Request,
     said: &mut Vec<Said>,
 ) -> Result<(Vec<u8>, Compiled), String> {
-    let (copy, plain) = match copy_configured(engine, bytes, request, said).await? {
+    let contract = Contract::of(bytes)?;
+    let (copy, plain) = match copy_configured(engine, contract, bytes, request, said).await? {
         Ok(copy) => (copy, None),
         Err(plain) => (bytes.to_vec(), Some(plain)),
     };
@@ -120,19 +124,18 @@ async fn compile_with(
     drop(copy);
     let imports = grants::imports(engine, &component);
     let mut store = new_store(engine, request).map_err(|error| error.to_string())?;
-    let pre = linker(engine, &imports)?.instantiate_pre(&component).map_err(|error| invalid(&error))?;
-    let pre = v1::prepare(pre).map_err(|error| invalid(&error))?;
-    let plugin = match pre.instantiate_async(&mut store).await {
+    let pre = linker(engine, contract, &imports)?.instantiate_pre(&component).map_err(|error| invalid(&error))?;
+    let pre = contract.prepare(pre).map_err(|error| invalid(&error))?;
+    let plugin = match pre.instantiate(&mut store).await {
         Ok(plugin) => plugin,
         Err(error) => return Err(failed("its start", &error, &store)),
     };
-    let plugin = plugin.dossier_plugin_enricher();
     if plain.is_some() {
-        let configured = plugin.call_configure(&mut store, &request.settings).await;
+        let configured = plugin.configure(&mut store, &request.settings).await;
         said.append(&mut store.data_mut().take_said());
         configured.map_err(|error| failed("configure", &error, &store))?.map_err(refused_settings)?;
     }
-    let described = plugin.call_describe(&mut store).await;
+    let described = plugin.describe(&mut store).await;
     said.append(&mut store.data_mut().take_said());
     let described = described.map_err(|error| failed("describe", &error, &store))?;
     check_text("name", &described.name, MAX_NAME)?;
@@ -148,6 +151,7 @@ async fn compile_with(
         summary: described.summary,
         stage: Stage::from(described.stage).as_str().to_owned(),
         result_schema: described.result_schema,
+        contract: contract.version().to_owned(),
         imports,
         plain,
         said: Vec::new(),
@@ -158,17 +162,18 @@ async fn compile_with(
 /// Configures the component and gives a copy of it as that left it; the inner error says why it cannot be copied.
 async fn copy_configured(
     engine: &Engine,
+    contract: Contract,
     bytes: &[u8],
     request: &Request,
     said: &mut Vec<Said>,
 ) -> Result<Result<Vec<u8>, String>, String> {
     let mut store = new_store(engine, request).map_err(|error| error.to_string())?;
     let mut wizer = Wizer::new();
-    wizer.init_func(v1::configure_call(&request.settings)).keep_init_func(true);
+    wizer.init_func(contract.configure_call(&request.settings)).keep_init_func(true);
     let mut unknown = None;
     let run = wizer.run_component(&mut store, bytes, async |store, component| {
         let imports = grants::imports(engine, component);
-        match linker(engine, &imports) {
+        match linker(engine, contract, &imports) {
             Ok(linker) => linker.instantiate_async(store, component).await,
             Err(why) => {
                 unknown = Some(why);
@@ -208,9 +213,9 @@ async fn copy_configured(
 ///
 /// # Errors
 /// An import that is not known.
-pub(super) fn linker(engine: &Engine, imports: &[String]) -> Result<Linker<State>, String> {
-    grants::check_known(imports)?;
-    let mut linker = v1::linker(engine).map_err(|error| error.to_string())?;
+pub(super) fn linker(engine: &Engine, contract: Contract, imports: &[String]) -> Result<Linker<State>, String> {
+    grants::check_known(imports, contract)?;
+    let mut linker = contract.linker(engine).map_err(|error| error.to_string())?;
     if grants::wants_wasi(imports) {
         wasi::add_to_linker(&mut linker).map_err(|error| error.to_string())?;
     }

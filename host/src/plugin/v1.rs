@@ -1,16 +1,18 @@
 //! Version 1 of the contract: mirrors `wit/v1` and nothing else. Generated types, the linker that gives a component its
-//! imports, and the conversions to the host's own types. What the imports do is in [`super::host_calls`].
+//! imports, and the conversions to the host's own types. What the imports do is in [`super::host_calls`], which version a
+//! component gets in [`super::contract`].
 
 use std::time::Duration;
 
-use wasmtime::component::{InstancePre, Linker, Resource, ResourceType};
-use wasmtime::{Engine, StoreContextMut};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource, ResourceType};
 
 use super::host_calls::{self, LookupError, State, settle};
 use super::http;
 use super::limits::RawAnswer;
 use crate::alert::observables::Observable;
 use crate::pipeline::{Failure, Stage};
+use crate::record::{Label, Verdict};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -22,18 +24,18 @@ mod bindings {
     });
 }
 
-pub(super) use bindings::dossier::plugin::log::Level;
-pub(super) use bindings::dossier::plugin::types;
+pub use bindings::dossier::plugin::{http as wit_http, log, tables, types};
 pub(super) use bindings::{Plugin, PluginPre};
 
-use bindings::dossier::plugin::http as wit_http;
-use bindings::dossier::plugin::tables::TableError;
+use self::log::Level;
+use self::tables::TableError;
+use super::contract::interface;
 
-/// The contract's version, part of the name of everything that was compiled for it.
-pub(crate) const VERSION: &str = "1.0.0";
+/// The most requests that are sent at once.
+const MAX_REQUESTS: usize = 16;
 
-/// The package that components of this contract import from.
-pub(crate) const PACKAGE: &str = "dossier:plugin/";
+/// The contract's version.
+pub(super) const VERSION: &str = "1.0.0";
 
 /// What stands behind a plugin's `alert`. A call has one alert only, so the handle says nothing more.
 pub struct AlertHandle;
@@ -43,18 +45,6 @@ impl AlertHandle {
     pub fn lend() -> Resource<Self> {
         Resource::new_borrow(0)
     }
-}
-
-/// The name of an interface as components import it.
-fn interface(name: &str) -> String {
-    format!("{PACKAGE}{name}@{VERSION}")
-}
-
-/// The call of `configure` as `wasmtime-wizer` wants it: in WAVE, whose strings escape `"` and `\` as JSON does. The JSON
-/// of settings holds no other character that needs it.
-pub(super) fn configure_call(settings: &str) -> String {
-    let settings = settings.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("{PACKAGE}enricher.configure@{VERSION}(\"{settings}\")")
 }
 
 /// A host function: pays for what it hands out, and yields now and then so that a flood of calls cannot hold a thread.
@@ -77,22 +67,27 @@ fn text_size(text: &Option<String>) -> usize {
     text.as_ref().map_or(0, String::len)
 }
 
+fn response_size(answer: &Result<wit_http::Response, wit_http::HttpError>) -> usize {
+    answer.as_ref().map_or(0, |response| {
+        let headers = response.headers.iter().map(|(name, value)| name.len() + value.len());
+        response.body.len() + headers.sum::<usize>()
+    })
+}
+
 fn row_size(row: &Result<Option<String>, TableError>) -> usize {
     row.as_ref().map_or(0, text_size)
 }
 
-/// Everything that the contract offers to a component.
+/// Offers everything of this contract to a component, under the names of a version that has at least as much.
 ///
 /// # Errors
 /// None in practice: a name defined twice.
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-
-    let mut types = linker.instance(&interface("types"))?;
+pub(super) fn add_to_linker(linker: &mut Linker<State>, version: &str) -> wasmtime::Result<()> {
+    let mut types = linker.instance(&interface("types", version))?;
     types.resource("alert", ResourceType::host::<AlertHandle>(), |_, _| Ok(()))?;
     type Handle = Resource<AlertHandle>;
     host_fn!(types, "[method]alert.id", |state, (_,) in (Handle,)| state.id()?, String::len);
-    host_fn!(types, "[method]alert.received", |state, (_,) in (Handle,)| state.received()?, String::len);
+    host_fn!(types, "[method]alert.received", |state, (_,) in (Handle,)| state.received()?, |_: &u64| 0);
     host_fn!(types, "[method]alert.json", |state, (_,) in (Handle,)| state.json()?, String::len);
     host_fn!(types, "[method]alert.get", |state, (_, pointer) in (Handle, String)| state.get(&pointer)?, text_size);
     host_fn!(types, "[method]alert.text", |state, (_, pointer) in (Handle, String)| state.text(&pointer)?, text_size);
@@ -104,6 +99,18 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     );
     host_fn!(
         types,
+        "[method]alert.enrichment-text",
+        |state, (_, step, pointer) in (Handle, String, String)| state.enrichment_text(&step, &pointer)?,
+        text_size
+    );
+    host_fn!(
+        types,
+        "[method]alert.steps",
+        |state, (_,) in (Handle,)| state.steps()?,
+        |steps: &Vec<String>| steps.iter().map(|step| 16 + step.len()).sum()
+    );
+    host_fn!(
+        types,
         "[method]alert.observables",
         |state, (_, kind) in (Handle, Option<String>)| {
             state.observables(kind.as_deref())?.map(types::Observable::from).collect::<Vec<_>>()
@@ -111,7 +118,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
         |found: &Vec<types::Observable>| found.iter().map(|o| 32 + o.kind.len() + o.role.len() + o.value.len()).sum()
     );
 
-    let mut tables = linker.instance(&interface("tables"))?;
+    let mut tables = linker.instance(&interface("tables", version))?;
     host_fn!(
         tables,
         "lookup",
@@ -120,26 +127,43 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     );
     host_fn!(
         tables,
-        "field",
-        |state, (table, key, column) in (String, String, String)| state
-            .field(&table, &key, &column)
+        "text",
+        |state, (table, key, pointer) in (String, String, String)| state
+            .table_text(&table, &key, &pointer)
             .map_err(TableError::from),
         row_size
     );
 
-    linker.instance(&interface("http"))?.func_wrap_async(
+    linker.instance(&interface("http", version))?.func_wrap_async(
         "send",
         |mut store: StoreContextMut<'_, State>, (request,): (wit_http::Request,)| {
             Box::new(async move {
                 let answer = host_calls::send(store.data_mut(), request.into()).await;
                 let answer = answer.map(wit_http::Response::from).map_err(wit_http::HttpError::from);
-                settle(&mut store, answer.as_ref().map_or(0, |response| response.body.len())).await?;
+                settle(&mut store, response_size(&answer)).await?;
                 Ok((answer,))
             })
         },
     )?;
+    linker.instance(&interface("http", version))?.func_wrap_async(
+        "send-all",
+        |mut store: StoreContextMut<'_, State>, (requests,): (Vec<wit_http::Request>,)| {
+            Box::new(async move {
+                let over = requests.len().saturating_sub(MAX_REQUESTS);
+                let requests = requests.into_iter().take(MAX_REQUESTS).map(Into::into).collect();
+                let answers = host_calls::send_all(store.data_mut(), requests).await.into_iter();
+                let mut answers: Vec<_> = answers
+                    .map(|answer| answer.map(wit_http::Response::from).map_err(wit_http::HttpError::from))
+                    .collect();
+                let too_many = format!("at most {MAX_REQUESTS} requests are sent at once; send the others afterwards");
+                answers.extend((0..over).map(|_| Err(wit_http::HttpError::Invalid(too_many.clone()))));
+                settle(&mut store, answers.iter().map(response_size).sum()).await?;
+                Ok((answers,))
+            })
+        },
+    )?;
 
-    linker.instance(&interface("log"))?.func_wrap_async(
+    linker.instance(&interface("log", version))?.func_wrap_async(
         "log",
         |mut store: StoreContextMut<'_, State>, (level, message): (Level, String)| {
             Box::new(async move {
@@ -148,15 +172,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
             })
         },
     )?;
-    Ok(linker)
-}
-
-/// A component with its imports, ready to be instantiated.
-///
-/// # Errors
-/// The component imports a function that there is not, or does not export what the contract says.
-pub(super) fn prepare(linker: InstancePre<State>) -> wasmtime::Result<PluginPre<State>> {
-    PluginPre::new(linker)
+    Ok(())
 }
 
 impl From<Level> for tracing::Level {
@@ -184,6 +200,7 @@ impl From<LookupError> for TableError {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::Denied(why) => Self::Denied(why),
+            LookupError::Unavailable(why) => Self::Unavailable(why),
             LookupError::Broken(why) => Self::Broken(why),
         }
     }
@@ -201,7 +218,22 @@ impl From<types::Answer> for RawAnswer {
         Self {
             fields: answer.fields,
             observables: answer.observables.into_iter().map(observable).collect(),
-            verdict: answer.verdict.map(|verdict| (verdict.label, verdict.score, verdict.reasons)),
+            verdict: answer.verdict.map(|verdict| Verdict {
+                label: verdict.label.into(),
+                score: verdict.score,
+                reasons: verdict.reasons,
+            }),
+        }
+    }
+}
+
+impl From<types::Label> for Label {
+    fn from(label: types::Label) -> Self {
+        match label {
+            types::Label::Malicious => Self::Malicious,
+            types::Label::Suspicious => Self::Suspicious,
+            types::Label::Benign => Self::Benign,
+            types::Label::Unknown => Self::Unknown,
         }
     }
 }

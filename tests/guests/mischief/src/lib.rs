@@ -14,7 +14,7 @@
 
 use std::cell::Cell;
 
-use dossier_sdk::{Alert, Answer, Failure, Plugin, Verdict, http, log, tables};
+use dossier_sdk::{Alert, Answer, Failure, Label, Plugin, Verdict, http, log, tables};
 use serde_json::{Value, json};
 
 struct Mischief {
@@ -46,6 +46,7 @@ fn looked_up(alert: &Alert) -> Value {
             json!({ "row": row.map(|row| serde_json::from_str::<Value>(&row).unwrap_or(Value::Null)) })
         }
         Err(tables::TableError::Denied(why)) => json!({ "error": "denied", "why": why }),
+        Err(tables::TableError::Unavailable(why)) => json!({ "error": "unavailable", "why": why }),
         Err(tables::TableError::Broken(why)) => json!({ "error": "broken", "why": why }),
     }
 }
@@ -100,7 +101,7 @@ impl Plugin for Mischief {
             "not-object" => Ok(Answer::from_json("[1, 2, 3]")),
             "add-observable" => Ok(Answer::from_json("{}").observable("ip", "related", "198.51.100.7")),
             "bad-verdict" => {
-                let verdict = Verdict { label: "catastrophic".into(), score: 255, reasons: vec!["because".into()] };
+                let verdict = Verdict { label: Label::Malicious, score: 255, reasons: vec!["because".into()] };
                 Ok(Answer::from_json("{}").verdict(verdict))
             }
             "invalid" => Err(Failure::invalid("mischief finds the alert invalid")),
