@@ -6,5 +6,6 @@ pub mod build;
 pub mod component;
 pub mod language;
 pub mod manifest;
+pub mod outline;
 pub mod template;
 pub mod toolchain;

@@ -91,11 +91,17 @@ enum Work {
 Examples:
   dossier run
   dossier run --until-empty            Do what is there, then end
-  dossier run --config /etc/dossier/dossier.toml")]
+  dossier run --config /etc/dossier/dossier.toml
+  dossier run --watch=owners           While you write the plugin in owners/")]
     Run {
         /// End with 0 once nothing is waiting or in flight
         #[arg(long)]
         until_empty: bool,
+        /// Short lines for a person in place of the log: plugins that are loaded and refused, and each result. With the
+        /// folder of a plugin, build it whenever it changes
+        #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true)]
+        #[expect(clippy::option_option, reason = "clap's way to say an option with an optional value")]
+        watch: Option<Option<PathBuf>>,
     },
 
     /// Put alerts into the queue, one a line
@@ -133,13 +139,17 @@ Examples:
         command: dlq::Command,
     },
 
-    /// Write a plugin: begin one, build it
+    /// Write a plugin: begin one, build it, look at it, try it
     ///
     /// What the author of a plugin needs. None of it wants a configuration or a running host.
     #[command(after_help = "\
 Examples:
   dossier plugin new owners --lang python    Begin one, in the folder owners
-  dossier plugin build owners                Make owners/owners.wasm of it")]
+  dossier plugin build owners                Make owners/owners.wasm of it
+  dossier plugin test owners                 Try it on owners/tests/*.json
+  dossier plugin run owners --alert a.json   Enrich one alert with it
+  dossier plugin bench owners                What a call costs, and limits for it
+  dossier plugin inspect owners              What it asks for, and a step to paste")]
     Plugin {
         #[command(subcommand)]
         command: plugin::Command,
@@ -172,7 +182,9 @@ pub fn main() -> ExitCode {
 async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
     let mut out = Out::new(std::io::stdout());
     let done = match work {
-        Work::Run { until_empty } => run::run(Config::load(file)?, until_empty).await,
+        Work::Run { until_empty, watch } => {
+            run::run(Config::load(file)?, until_empty, watch.map(|folder| run::Watched { folder })).await
+        }
         Work::Validate => validate::validate(file, &mut out).await,
         Work::Send(arguments) => {
             let config = Config::load(file)?;
@@ -188,7 +200,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| dlq::execute(queue, command, &mut out).await).await
         }
-        Work::Plugin { command } => plugin::execute(command, &mut out).await,
+        Work::Plugin { command } => plugin::execute(command, file, &mut out).await,
     };
     out.finish().context("cannot write to the standard output")?;
     done

@@ -348,7 +348,8 @@ impl Config {
         config.filter(|_| findings.is_empty()).ok_or(ConfigError(findings))
     }
 
-    fn examine_text(file: &Path, text: &str) -> (Option<Self>, Vec<Finding>) {
+    /// The same with a text; `file` is where it came from and what relative paths are relative to.
+    pub fn examine_text(file: &Path, text: &str) -> (Option<Self>, Vec<Finding>) {
         let place = Place { file, text };
         let mut findings = Vec::new();
 

@@ -17,12 +17,14 @@ mod loader;
 mod next;
 mod result_schema;
 pub(crate) mod snapshot;
+pub(crate) mod trial;
 mod v1;
 mod wasi;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use dossier_authoring::manifest::Manifest;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,6 +32,9 @@ use crate::admin::Health;
 use crate::config::{Config, Finding};
 use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
+
+/// The package that components of the contract import from, whatever its version.
+pub(crate) use self::contract::PACKAGE;
 
 /// The largest component, in bytes.
 pub(crate) const MAX_COMPONENT: u64 = 64 << 20;
@@ -103,14 +108,26 @@ impl Plugins {
     }
 }
 
+/// A step that could be loaded, and what its plugin is like.
+pub struct CheckedStep {
+    /// The step.
+    pub step: LoadedStep,
+    /// What its component imports.
+    pub imports: Vec<String>,
+    /// What the plugin asks for, if it says so.
+    pub manifest: Option<Manifest>,
+    /// Why it is configured in each instance; none when a copy of the configured one serves.
+    pub plain: Option<String>,
+}
+
 /// Loads every plugin as [`Plugins::start`] would, and gives all that is wrong, and the steps that are not. Leaves nothing behind.
-pub async fn check(config: &Config) -> (Vec<Finding>, Vec<LoadedStep>) {
+pub async fn check(config: &Config) -> (Vec<Finding>, Vec<CheckedStep>) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dossier"));
     check_with(program, config).await
 }
 
 /// The same with another program for `dossier compile`, where this one is not it: in tests.
-pub async fn check_with(program: PathBuf, config: &Config) -> (Vec<Finding>, Vec<LoadedStep>) {
+pub async fn check_with(program: PathBuf, config: &Config) -> (Vec<Finding>, Vec<CheckedStep>) {
     let telemetry = Arc::new(Telemetry::default());
     let compiler = match compiler::Compiler::temporary(program, Arc::clone(&telemetry)) {
         Ok(compiler) => compiler,

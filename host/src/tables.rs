@@ -99,6 +99,22 @@ impl Table {
         Self::load_within(config, Bounds::default())
     }
 
+    /// A table of rows that are made here, each under its key: for trials of a plugin.
+    pub fn of_rows<'a>(
+        keyed: impl IntoIterator<Item = (&'a str, &'a serde_json::Map<String, serde_json::Value>)>,
+    ) -> Self {
+        let (mut rows, mut index, mut duplicates) = (Rows::of_objects(), Index::new(), 0);
+        let mut digested = String::new();
+        for (key, row) in keyed {
+            let object = serde_json::Value::Object(row.clone()).to_string();
+            let start = rows.push_object(&object);
+            duplicates += usize::from(index.insert(key.trim(), start).is_some());
+            digested.extend([key, "\n", &object, "\n"]);
+        }
+        let sha256 = crate::digest::sha256_hex(digested.as_bytes());
+        Self { content: Content::Rows { rows, index: Box::new(index), duplicates }, sha256 }
+    }
+
     fn load_within(config: &TableConfig, bounds: Bounds) -> Result<Self, TableError> {
         let mut source = Source::open(&config.file, bounds)?;
         let content = match config.format {

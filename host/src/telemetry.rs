@@ -12,6 +12,8 @@ mod throttle;
 
 use std::time::Instant;
 
+use tracing::Level;
+
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
 use self::throttle::Throttle;
@@ -30,22 +32,58 @@ pub trait Event {
     fn throttle(&self) -> Option<(&'static str, &str)> {
         None
     }
+
+    /// What whoever writes a plugin wants to read of it at once; none for what is the operator's business.
+    fn told(&self) -> Option<Told> {
+        None
+    }
 }
+
+/// An event in words for whoever writes a plugin. Values may come from attackers and are given as they are: who shows them
+/// makes them safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// How much it matters.
+    pub level: Level,
+    /// The first line says what happened; the others, if any, belong to it.
+    pub lines: Vec<String>,
+}
+
+impl Told {
+    fn line(level: Level, line: String) -> Self {
+        Self { level, lines: vec![line] }
+    }
+}
+
+/// Takes what events tell, as they happen. Must not block.
+pub type Listener = Box<dyn Fn(Told) + Send + Sync>;
 
 /// Where events go. The default one counts and leaves lines to whatever subscriber tracing has, if any: for tests and for
 /// the commands that are no host.
-#[derive(Debug)]
 pub struct Telemetry {
     metrics: Metrics,
     throttle: Throttle,
     /// None: nobody can say how full the log is.
     sink: Option<LogSink>,
+    listener: Option<Listener>,
     started: Instant,
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").field("metrics", &self.metrics).field("sink", &self.sink).finish_non_exhaustive()
+    }
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { metrics: Metrics::default(), throttle: Throttle::default(), sink: None, started: Instant::now() }
+        Self {
+            metrics: Metrics::default(),
+            throttle: Throttle::default(),
+            sink: None,
+            listener: None,
+            started: Instant::now(),
+        }
     }
 }
 
@@ -55,9 +93,20 @@ impl Telemetry {
         Self { sink: Some(sink), ..Self::default() }
     }
 
+    /// The same with somebody who listens to what is [`Event::told`].
+    #[must_use]
+    pub fn with_listener(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
+    }
+
     /// Counts and logs an event. Blocks while the log is entirely full: see [`Telemetry::log_ready`].
     pub fn emit(&self, event: &(impl Event + ?Sized)) {
         event.count(&self.metrics);
+        if let Some(listener) = &self.listener
+            && let Some(told) = event.told()
+        {
+            listener(told);
+        }
         if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
             event.log();
         }

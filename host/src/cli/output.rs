@@ -91,6 +91,39 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
+/// Anything as JSON on several lines that nothing in it can break out of: what [`printable`] would escape is escaped as
+/// JSON does it, so that it stays JSON.
+///
+/// # Errors
+/// None in practice: what cannot be JSON, such as a map whose keys are no texts.
+pub fn pretty(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    let value = serde_json::to_value(value)?;
+    let json = serde_json::to_string_pretty(&value)?;
+    let mut safe = String::with_capacity(json.len());
+    for char in json.chars() {
+        let plain = matches!(char, '\n' | '"' | '\'' | '\\') || char.escape_debug().len() == 1;
+        if plain {
+            safe.push(char);
+        } else {
+            safe.extend(char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    Ok(safe)
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A number with its noun: `1 alert`, `12 alerts`.
 pub fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -214,6 +247,16 @@ mod tests {
         assert_eq!(printable("\u{202e}gpj.exe\u{2066}\u{200b}"), "\\u{202e}gpj.exe\\u{2066}\\u{200b}");
         let all: String = ('\0'..='\u{10ffff}').filter(|char| char.is_control()).collect();
         assert!(!printable(&all).chars().any(char::is_control));
+    }
+
+    #[test]
+    fn json_for_people_stays_json_and_drives_no_terminal() {
+        let value = serde_json::json!({"a": "\u{9b}31m\u{202e}\u{1f980}\u{e0001}\n\"\\", "b": [1, {}]});
+        let text = pretty(&value).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(text.lines().all(|line| printable(line) == line), "{text}");
+        assert!(text.contains('\u{1f980}'), "{text}");
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

@@ -1,9 +1,17 @@
 //! `dossier plugin`: what the author of a plugin types. Everything here works without a configuration and without a host.
 
+mod bench;
 mod build;
+mod fixture;
+mod inspect;
 mod new;
+mod paste;
+mod run;
+mod test;
+mod trying;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -19,16 +27,32 @@ pub enum Command {
 
     /// Make a component of a plugin's source
     Build(build::Arguments),
+
+    /// Show what a component is, what it asks for, and a step to paste
+    Inspect(inspect::Arguments),
+
+    /// Enrich one alert with a component
+    Run(run::Arguments),
+
+    /// Try a component on its fixtures, and show what is not as expected
+    Test(test::Arguments),
+
+    /// Measure what a component costs, and suggest limits
+    Bench(bench::Arguments),
 }
 
-/// Does what is asked.
+/// Does what is asked; `file` is the configuration, for those that are told to look at it.
 ///
 /// # Errors
 /// What the command says.
-pub async fn execute<W: Write>(command: Command, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+pub async fn execute<W: Write>(command: Command, file: &Path, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     match command {
         Command::New(arguments) => new::new(&arguments, out),
         Command::Build(arguments) => build::build(&arguments, out),
+        Command::Inspect(arguments) => inspect::inspect(&arguments, out).await,
+        Command::Run(arguments) => run::run(&arguments, file, out).await,
+        Command::Test(arguments) => test::test(&arguments, out).await,
+        Command::Bench(arguments) => bench::bench(&arguments, file, out).await,
     }
 }
 

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::config::{Config, Finding, StepConfig};
-use crate::pipeline::LoadedStep;
-use crate::plugin;
+use crate::plugin::{self, CheckedStep};
 use crate::queue;
 use crate::tables::{Snapshot, Tables};
 use crate::telemetry::{Telemetry, logging};
@@ -57,7 +56,7 @@ fn write_findings<W: Write>(findings: &[Finding], out: &mut Out<W>) -> anyhow::R
 fn write_summary<W: Write>(
     config: &Config,
     tables: &Snapshot,
-    steps: &[LoadedStep],
+    steps: &[CheckedStep],
     out: &mut Out<W>,
 ) -> std::io::Result<()> {
     writeln!(out, "queue  {}", place(&config.queue.kind))?;
@@ -68,34 +67,89 @@ fn write_summary<W: Write>(
     for (name, http) in &config.http {
         writeln!(out, "http   {}: {}", printable(name), printable(http.url.as_str()))?;
     }
-    let named = config.steps.iter().map(|step| (step, steps.iter().find(|loaded| loaded.config.name == step.name)));
-    let unnamed = steps.iter().filter(|loaded| loaded.config.line.is_none());
-    for (step, loaded) in named.chain(unnamed.map(|loaded| (&*loaded.config, Some(loaded)))) {
-        writeln!(out, "step   {}", describe(step, loaded))?;
+    let checked = |name: &str| steps.iter().find(|checked| checked.step.config.name == name);
+    let named = config.steps.iter().map(|step| (step, checked(&step.name)));
+    let unnamed = steps.iter().filter(|checked| checked.step.config.line.is_none());
+    for (step, checked) in named.chain(unnamed.map(|checked| (&*checked.step.config, Some(checked)))) {
+        writeln!(out, "step   {}", describe(step, checked))?;
+        for line in checked.map(|checked| rights(step, checked)).unwrap_or_default() {
+            writeln!(out, "         {line}")?;
+        }
     }
     writeln!(out, "{} is fine", printable(&config.file.display().to_string()))
 }
 
-/// `geo: plugin geo 0.1.0, enrich, tables geo`.
-fn describe(step: &StepConfig, loaded: Option<&LoadedStep>) -> String {
-    let enricher = loaded.and_then(|loaded| Some((loaded, loaded.enricher.as_ref()?)));
+/// `geo: plugin geo 0.1.0, enrich`.
+fn describe(step: &StepConfig, checked: Option<&CheckedStep>) -> String {
+    let enricher = checked.and_then(|checked| Some((checked, checked.step.enricher.as_ref()?)));
     let mut parts = match enricher {
-        Some((loaded, enricher)) => vec![
+        Some((checked, enricher)) => vec![
             format!("plugin {} {}", printable(&step.plugin), printable(enricher.version())),
-            loaded.stage.as_str().to_owned(),
+            checked.step.stage.as_str().to_owned(),
         ],
         None => vec![format!("plugin {} is absent", printable(&step.plugin))],
     };
-    let granted = |kind: &str, names: &[String]| {
-        let names: Vec<_> = names.iter().map(|name| printable(name)).collect();
-        (!names.is_empty()).then(|| format!("{kind} {}", names.join(" ")))
-    };
-    parts.extend(granted("tables", &step.tables));
-    parts.extend(granted("http", &step.http));
     if step.line.is_none() {
         parts.push("named by no step: no grants, not required".to_owned());
     } else if !step.required {
         parts.push("not required".to_owned());
     }
     format!("{}: {}", printable(&step.name), parts.join(", "))
+}
+
+/// What a step's plugin imports and asks for, side by side with what it was granted; a line each.
+fn rights(step: &StepConfig, checked: &CheckedStep) -> Vec<String> {
+    let imports = |name: &str| {
+        let name = format!("{}{name}@", plugin::PACKAGE);
+        checked.imports.iter().any(|import| import.starts_with(&name))
+    };
+    let manifest = checked.manifest.clone().unwrap_or_default();
+    let optional =
+        |name: &str, optional: bool| format!("{}{}", printable(name), if optional { " (optional)" } else { "" });
+    let tables: Vec<_> = manifest.tables.iter().map(|ask| optional(&ask.name, ask.optional)).collect();
+    let http: Vec<_> = manifest.http.iter().map(|ask| optional(&ask.name, ask.optional)).collect();
+    let mut rows = Vec::new();
+    for (kind, asks, granted) in [("tables", tables, &step.tables), ("http", http, &step.http)] {
+        if !imports(kind) && asks.is_empty() && granted.is_empty() {
+            continue;
+        }
+        let asks = match (imports(kind), asks.is_empty()) {
+            (true, true) => "imports it, does not say why".to_owned(),
+            (true, false) => format!("asks for {}", asks.join(", ")),
+            (false, true) => "does not import it".to_owned(),
+            (false, false) => format!("asks for {}, does not import it", asks.join(", ")),
+        };
+        let names: Vec<_> = granted.iter().map(|name| printable(name)).collect();
+        let granted =
+            if names.is_empty() { "nothing granted".to_owned() } else { format!("granted {}", names.join(", ")) };
+        rows.push((kind, asks, granted));
+    }
+    let limits = &step.limits;
+    let timeout = u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX);
+    let kib = |bytes: u64| format!("{} KiB", bytes.div_ceil(1024));
+    for (asked, has, name, show) in [
+        (manifest.limits.fuel, limits.fuel, "fuel", &(|fuel: u64| fuel.to_string()) as &dyn Fn(u64) -> String),
+        (manifest.limits.timeout_ms, timeout, "timeout", &|milliseconds| format!("{milliseconds} ms")),
+        (manifest.limits.memory, limits.memory as u64, "memory", &kib),
+        (manifest.limits.answer, limits.answer as u64, "answer", &kib),
+    ] {
+        if let Some(asked) = asked {
+            rows.push((name, format!("asks for {}", show(asked)), format!("granted {}", show(has))));
+        }
+    }
+    if checked.imports.iter().any(|import| import.starts_with("wasi:")) {
+        rows.push(("wasi", "imports it".to_owned(), "an empty world".to_owned()));
+    }
+    let width = rows.iter().map(|(_, asks, _)| console::measure_text_width(asks)).max().unwrap_or_default();
+    let mut lines: Vec<_> = rows
+        .iter()
+        .map(|(kind, asks, granted)| {
+            format!("{kind:<8} {}  {granted}", console::pad_str(asks, width, console::Alignment::Left, None))
+        })
+        .collect();
+    lines.push(match &checked.plain {
+        None => "start    a copy of what configure left".to_owned(),
+        Some(why) => format!("start    configured in each instance: it cannot be copied ({})", printable(why)),
+    });
+    lines
 }

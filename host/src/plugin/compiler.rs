@@ -37,7 +37,7 @@ const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Why there is no code.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CompileError {
+pub(crate) enum CompileError {
     /// The component is to blame; the same bytes with the same settings would be refused again.
     #[error("{0}")]
     Refused(String),

@@ -10,7 +10,7 @@ use super::v1::{AlertHandle, types};
 use super::{next, v1};
 
 /// The package that all versions share.
-pub(super) const PACKAGE: &str = "dossier:plugin/";
+pub(crate) const PACKAGE: &str = "dossier:plugin/";
 
 /// What every plugin exports.
 const ENRICHER: &str = "enricher";

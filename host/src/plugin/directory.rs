@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::compiler::{CompileError, private_dir, read_bounded, write_whole};
 use super::loader::{Loaded, Loader};
-use super::{MAX_COMPONENT, too_large};
+use super::{CheckedStep, MAX_COMPONENT, too_large};
 use crate::admin::Health;
 use crate::config::Finding;
 use crate::digest::sha256_hex;
@@ -487,7 +487,7 @@ async fn load(loader: &Loader, plugin: &str, found: &Found, serving: Option<Arc<
 }
 
 /// Loads everything once, and gives all that is wrong, and the steps that are not.
-pub(super) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<LoadedStep>) {
+pub(super) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<CheckedStep>) {
     let config = &loader.config;
     let folder = &config.plugins.dir;
     let mut findings = Vec::new();
@@ -511,7 +511,13 @@ pub(super) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<LoadedStep>) {
         let file = folder.join(format!("{plugin}.wasm"));
         let why = match load(loader, plugin, found, None, false).await {
             Outcome::Loaded(loaded, _) => {
-                steps.extend(loaded.steps);
+                let Loaded { steps: loaded, about, manifest, .. } = loaded;
+                steps.extend(loaded.into_iter().zip(about).map(|(step, about)| CheckedStep {
+                    step,
+                    imports: about.imports,
+                    plain: about.plain,
+                    manifest: manifest.clone(),
+                }));
                 continue;
             }
             Outcome::Refused { why, .. } | Outcome::Failed { why, .. } => why,
@@ -523,6 +529,6 @@ pub(super) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<LoadedStep>) {
             None => Finding { file, line, message: why },
         });
     }
-    findings.extend(second_verdict(steps.iter()).map(|why| config.finding(None, why)));
+    findings.extend(second_verdict(steps.iter().map(|checked| &checked.step)).map(|why| config.finding(None, why)));
     (findings, steps)
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
@@ -59,6 +60,20 @@ pub(super) enum Ear {
     Kept(Vec<Said>),
 }
 
+/// Who sends a plugin's requests: [`Http`], or what answers in its place in a trial.
+#[async_trait]
+pub(super) trait Messenger: Send + Sync {
+    /// Sends a request to one of the granted interfaces and waits for the whole response, until the deadline at most.
+    async fn send(&self, granted: &[String], request: Request, deadline: Instant) -> Result<Response, HttpError>;
+}
+
+#[async_trait]
+impl Messenger for Http {
+    async fn send(&self, granted: &[String], request: Request, deadline: Instant) -> Result<Response, HttpError> {
+        Self::send(self, granted, request, deadline).await
+    }
+}
+
 /// What a step may ask for. The same for all its calls.
 pub(super) struct Grants {
     /// The step's name.
@@ -70,7 +85,7 @@ pub(super) struct Grants {
     /// Log lines of one call.
     pub log_lines: u32,
     /// Who sends requests; none where nothing can be sent.
-    pub client: Option<Arc<Http>>,
+    pub client: Option<Arc<dyn Messenger>>,
 }
 
 /// One alert's call.

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use dossier_authoring::manifest::Manifest;
 use tokio::sync::Semaphore;
 
-use super::compiler::{CompileError, Compiler};
+use super::compiler::{Code, CompileError, Compiler};
 use super::contract::Contract;
 use super::engine::Sandbox;
-use super::host_calls::Grants;
+use super::host_calls::{Grants, Messenger};
 use super::http::Http;
 use super::instance::Instances;
+use super::snapshot::Compiled;
 use super::{PluginsError, grants, result_schema, snapshot};
 use crate::config::{Config, StepConfig};
 use crate::digest::sha256_hex;
@@ -39,6 +40,8 @@ pub(super) struct Loaded {
     pub manifest: Option<Manifest>,
     /// The steps that it runs.
     pub steps: Vec<LoadedStep>,
+    /// What was found out about it for each of them, in the same order.
+    pub about: Vec<Compiled>,
 }
 
 impl Loader {
@@ -88,6 +91,7 @@ impl Loader {
         snapshot::check_header(bytes).map_err(CompileError::Refused)?;
         let manifest = Manifest::read(bytes).map_err(CompileError::Refused)?;
         let mut steps = Vec::new();
+        let mut about = Vec::new();
         let mut version = String::new();
         for step in self.steps_of(plugin) {
             let name = step.name.clone();
@@ -96,13 +100,14 @@ impl Loader {
                 Ok(()) => self.load_step(bytes, &sha256, manifest.as_ref(), step).await,
                 Err(error) => Err(error),
             };
-            let loaded = loaded.map_err(|error| match error {
+            let (loaded, compiled) = loaded.map_err(|error| match error {
                 CompileError::Refused(why) if self.is_named(plugin) => {
                     CompileError::Refused(format!("step \"{name}\": {why}"))
                 }
                 error => error,
             })?;
             version = loaded.version.clone();
+            about.push(compiled);
             steps.push(LoadedStep {
                 config: Arc::clone(&loaded.config),
                 stage: loaded.stage,
@@ -110,7 +115,7 @@ impl Loader {
                 enricher: Some(loaded as Arc<dyn Enricher>),
             });
         }
-        Ok(Loaded { sha256, version, manifest, steps })
+        Ok(Loaded { sha256, version, manifest, steps, about })
     }
 
     async fn load_step(
@@ -119,13 +124,13 @@ impl Loader {
         sha256: &str,
         manifest: Option<&Manifest>,
         step: StepConfig,
-    ) -> Result<Arc<Instances>, CompileError> {
+    ) -> Result<(Arc<Instances>, Compiled), CompileError> {
         let refused = CompileError::Refused;
         let code = {
             let _turn = self.compiling.acquire().await.map_err(|error| CompileError::Failed(error.to_string()))?;
             self.compiler.code(&self.sandbox, bytes, sha256, &step).await?
         };
-        let compiled = code.compiled;
+        let compiled = &code.compiled;
         if compiled.name != step.plugin {
             return Err(refused(format!(
                 "its description names it \"{}\"; rename its file to {}.wasm",
@@ -159,32 +164,53 @@ impl Loader {
             )));
         }
         grants::check_granted(&compiled.imports, manifest, &step).map_err(refused)?;
-        let prepared = snapshot::linker(&self.sandbox.engine, contract, &compiled.imports)
-            .and_then(|linker| linker.instantiate_pre(&code.component).map_err(|error| format!("{error:#}")))
-            .and_then(|pre| contract.prepare(pre).map_err(|error| format!("{error:#}")))
-            .map_err(refused)?;
-        let grants = Grants {
-            step: step.name.clone(),
-            tables: step.tables.clone(),
-            http: step.http.clone(),
-            log_lines: step.limits.log_lines,
-            client: Some(Arc::clone(&self.client)),
-        };
-        let result_schema = compiled.result_schema.as_deref().map(result_schema::parse).transpose().map_err(refused)?;
-        let instances = Instances {
-            sandbox: Arc::clone(&self.sandbox),
-            prepared,
-            config: Arc::new(step),
-            stage,
-            version: compiled.version,
-            sha256: sha256.to_owned(),
-            configure_each: compiled.plain.is_some(),
-            result_schema,
-            grants: Arc::new(grants),
-            telemetry: Arc::clone(&self.telemetry),
-            idle: Mutex::default(),
-        };
-        instances.try_out().await.map_err(refused)?;
-        Ok(Arc::new(instances))
+        let client = Arc::clone(&self.client) as Arc<dyn Messenger>;
+        let instances =
+            instances(&self.sandbox, &code, sha256, step, client, &self.telemetry).await.map_err(refused)?;
+        Ok((Arc::new(instances), code.compiled))
     }
+}
+
+/// Links code for a step, and makes one instance to see whether it fits its bounds. Nobody has compared its imports with the
+/// step's grants yet, or its name with the step's plugin.
+///
+/// # Errors
+/// Why it cannot run.
+pub(super) async fn instances(
+    sandbox: &Arc<Sandbox>,
+    code: &Code,
+    sha256: &str,
+    step: StepConfig,
+    client: Arc<dyn Messenger>,
+    telemetry: &Arc<Telemetry>,
+) -> Result<Instances, String> {
+    let compiled = &code.compiled;
+    let stage = compiled.stage().ok_or_else(|| format!("\"{}\" is no stage", compiled.stage))?;
+    let contract = Contract::from_version(&compiled.contract)
+        .ok_or_else(|| format!("\"{}\" is no version of the contract", compiled.contract))?;
+    let prepared = snapshot::linker(&sandbox.engine, contract, &compiled.imports)
+        .and_then(|linker| linker.instantiate_pre(&code.component).map_err(|error| format!("{error:#}")))
+        .and_then(|pre| contract.prepare(pre).map_err(|error| format!("{error:#}")))?;
+    let grants = Grants {
+        step: step.name.clone(),
+        tables: step.tables.clone(),
+        http: step.http.clone(),
+        log_lines: step.limits.log_lines,
+        client: Some(client),
+    };
+    let instances = Instances {
+        sandbox: Arc::clone(sandbox),
+        prepared,
+        config: Arc::new(step),
+        stage,
+        version: compiled.version.clone(),
+        sha256: sha256.to_owned(),
+        configure_each: compiled.plain.is_some(),
+        result_schema: compiled.result_schema.as_deref().map(result_schema::parse).transpose()?,
+        grants: Arc::new(grants),
+        telemetry: Arc::clone(telemetry),
+        idle: Mutex::default(),
+    };
+    instances.try_out().await?;
+    Ok(instances)
 }

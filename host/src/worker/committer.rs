@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Room, Shared, Trouble};
 use crate::admin::Health;
 use crate::dead_letter::Reason;
-use crate::queue::{Committed, Settled};
+use crate::queue::{Committed, Outcome, Settled};
 use crate::record::{Label, StepTrace};
 use crate::telemetry::events::AlertFinished;
 
@@ -86,5 +86,9 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
         duration: story.started.elapsed(),
         deliveries: settled.delivery.deliveries,
         steps: &story.steps,
+        record: match &settled.outcome {
+            Outcome::Store(record) => Some(record),
+            Outcome::Dead(_) => None,
+        },
     });
 }

@@ -1,15 +1,18 @@
 //! Alerts and the steps that they go through.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tracing::Level;
 
 use super::{List, micros};
 use crate::dead_letter::Reason;
-use crate::record::{Label, StepTrace};
+use crate::record::{Label, Record, StepTrace};
 use crate::telemetry::metrics::{AlertLabels, CallLabels, DeadLabels, StepLabel};
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, Told};
 
 /// How much of what an optional step said of its failure stands in the alert's line, in bytes.
 const STEP_DETAIL: usize = 256;
@@ -35,6 +38,8 @@ pub struct AlertFinished<'a> {
     pub deliveries: u32,
     /// What the steps did.
     pub steps: &'a [StepTrace],
+    /// What is stored of it; none of a dead one.
+    pub record: Option<&'a Record>,
 }
 
 impl Event for AlertFinished<'_> {
@@ -79,6 +84,51 @@ impl Event for AlertFinished<'_> {
             steps = ?List(&steps),
         );
     }
+
+    fn told(&self) -> Option<Told> {
+        let dossier = self.record.and_then(|record| {
+            // The record without its id: the first brace is missing.
+            let json = [b"{\"schema\":1", &*record.rest].concat();
+            serde_json::from_slice::<Dossier>(&json).ok()
+        });
+        let id = self.id.unwrap_or(self.entry);
+        let took = self.duration.as_secs_f64() * 1e3;
+        let first = match (&self.reason, &dossier) {
+            (Some((reason, detail)), _) => {
+                let step = self.step.map(|step| format!("{step}: ")).unwrap_or_default();
+                format!("alert {id} {} in {took:.1} ms: {step}{reason}: {detail}", self.outcome)
+            }
+            (None, Some(Dossier { verdict, .. })) => {
+                format!("alert {id} {} in {took:.1} ms: {} {}", self.outcome, verdict.label, verdict.score)
+            }
+            (None, None) => format!("alert {id} {} in {took:.1} ms", self.outcome),
+        };
+        let results = dossier.map(|dossier| dossier.enrichment).unwrap_or_default();
+        let step = |trace: &StepTrace| {
+            let said = match (results.get(&trace.step), &trace.detail) {
+                (Some(fields), _) => fields.get().to_owned(),
+                (None, Some(detail)) => format!("{}: {detail}", trace.outcome),
+                (None, None) => trace.outcome.to_owned(),
+            };
+            format!("{} {said}", trace.step)
+        };
+        let level = if self.reason.is_some() { Level::ERROR } else { Level::INFO };
+        Some(Told { level, lines: std::iter::once(first).chain(self.steps.iter().map(step)).collect() })
+    }
+}
+
+/// What of a record is told.
+#[derive(Deserialize)]
+struct Dossier {
+    #[serde(default)]
+    enrichment: BTreeMap<String, Box<RawValue>>,
+    verdict: Judged,
+}
+
+#[derive(Deserialize)]
+struct Judged {
+    label: String,
+    score: u8,
 }
 
 /// What of a step's trace stands in the alert's line.
@@ -144,6 +194,17 @@ impl Event for StepRetried<'_> {
             wait_us = micros(self.wait),
             "step retried"
         );
+    }
+
+    fn told(&self) -> Option<Told> {
+        let line = format!(
+            "{} is unavailable for alert {}: {}; again in {} ms",
+            self.step,
+            self.id,
+            self.reason,
+            self.wait.as_millis()
+        );
+        Some(Told::line(Level::WARN, line))
     }
 }
 

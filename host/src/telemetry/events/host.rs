@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use tracing::Level;
+
 use super::List;
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, Told};
 
 /// The host is ready.
 #[derive(Debug)]
@@ -32,6 +34,11 @@ impl Event for HostReady<'_> {
             "host ready"
         );
     }
+
+    fn told(&self) -> Option<Told> {
+        let steps = if self.steps.is_empty() { "none".to_owned() } else { self.steps.join(", ") };
+        Some(Told::line(Level::INFO, format!("ready; steps: {steps}")))
+    }
 }
 
 /// The host stops reading and finishes what is in flight.
@@ -48,6 +55,10 @@ impl Event for HostStopping {
 
     fn log(&self) {
         tracing::info!(target: "dossier::host", why = self.why, "host stopping");
+    }
+
+    fn told(&self) -> Option<Told> {
+        Some(Told::line(Level::INFO, format!("stopping: {}", self.why)))
     }
 }
 

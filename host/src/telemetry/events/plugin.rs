@@ -6,7 +6,7 @@ use tracing::Level;
 
 use super::micros;
 use crate::telemetry::metrics::{ApiLabel, DeniedLabels, PluginLabel, RequestLabels, SaidLabels, StepLabel};
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, Told};
 
 /// A plugin was loaded, or a new version of it swapped in.
 #[derive(Debug)]
@@ -42,6 +42,13 @@ impl Event for PluginLoaded<'_> {
             "plugin loaded"
         );
     }
+
+    fn told(&self) -> Option<Told> {
+        let digest = &self.sha256[..self.sha256.len().min(12)];
+        let what = if self.reload { "reloaded" } else { "loaded" };
+        let line = format!("plugin {} {} {what} in {} ms ({digest})", self.plugin, self.version, self.took.as_millis());
+        Some(Told::line(Level::INFO, line))
+    }
 }
 
 /// A plugin's file was refused; what served before serves on. An alarm.
@@ -70,6 +77,10 @@ impl Event for PluginRefused<'_> {
             why = self.why,
             "plugin refused"
         );
+    }
+
+    fn told(&self) -> Option<Told> {
+        Some(Told::line(Level::ERROR, format!("plugin {} refused: {}", self.plugin, self.why)))
     }
 }
 
@@ -102,6 +113,10 @@ impl Event for PluginRemoved<'_> {
             policy = self.policy,
             "plugin removed"
         );
+    }
+
+    fn told(&self) -> Option<Told> {
+        Some(Told::line(Level::WARN, format!("plugin {} removed: {}", self.plugin, self.policy)))
     }
 }
 
@@ -147,6 +162,10 @@ impl Event for PluginSaid<'_> {
             Level::TRACE => say!(trace),
         }
     }
+
+    fn told(&self) -> Option<Told> {
+        Some(Told::line(self.level, format!("{} says: {}", self.step, self.message)))
+    }
 }
 
 /// A plugin wrote more than it may in one call.
@@ -170,6 +189,11 @@ impl Event for PluginLogCut<'_> {
 
     fn throttle(&self) -> Option<(&'static str, &str)> {
         Some(("log-cut", self.step))
+    }
+
+    fn told(&self) -> Option<Told> {
+        let line = format!("{} said more than its log_lines: {} lines were dropped", self.step, self.dropped);
+        Some(Told::line(Level::WARN, line))
     }
 }
 
@@ -198,6 +222,10 @@ impl Event for PluginDenied<'_> {
 
     fn throttle(&self) -> Option<(&'static str, &str)> {
         Some(("denied", self.step))
+    }
+
+    fn told(&self) -> Option<Told> {
+        Some(Told::line(Level::WARN, format!("{} was denied: {}", self.step, self.detail)))
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tracing::Level;
+
 use super::{List, micros};
 use crate::telemetry::metrics::OperationLabel;
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, Told};
 
 /// The queue refused something; reading stops until it works again. An alarm.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ impl Event for QueueTrouble<'_> {
         tracing::error!(
             target: "dossier::queue", alarm = true, operation = self.operation, error = self.error, "queue trouble"
         );
+    }
+
+    fn told(&self) -> Option<Told> {
+        Some(Told::line(Level::ERROR, format!("queue: {} failed: {}", self.operation, self.error)))
     }
 }
 

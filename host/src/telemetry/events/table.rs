@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tracing::Level;
+
 use super::micros;
 use crate::telemetry::metrics::{TableLabel, unix_seconds};
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, Told};
 
 /// A table was loaded, or loaded again.
 #[derive(Debug)]
@@ -47,6 +49,12 @@ impl Event for TableLoaded<'_> {
             "table loaded"
         );
     }
+
+    fn told(&self) -> Option<Told> {
+        let rows = self.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
+        let what = if self.reload { "reloaded" } else { "loaded" };
+        Some(Told::line(Level::INFO, format!("table {} {what}{rows}", self.table)))
+    }
 }
 
 /// A table's file was refused; what served before serves on. An alarm.
@@ -66,5 +74,9 @@ impl Event for TableRefused<'_> {
 
     fn log(&self) {
         tracing::error!(target: "dossier::table", alarm = true, table = self.table, why = self.why, "table refused");
+    }
+
+    fn told(&self) -> Option<Told> {
+        Some(Told::line(Level::ERROR, format!("table {} refused: {}", self.table, self.why)))
     }
 }

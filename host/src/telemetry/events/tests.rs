@@ -42,6 +42,7 @@ fn finished<'a>(outcome: &'static str) -> AlertFinished<'a> {
         duration: TOOK,
         deliveries: 1,
         steps: &[],
+        record: None,
     }
 }
 
