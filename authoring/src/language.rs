@@ -36,7 +36,7 @@ impl Language {
         match self {
             Self::Rust => "Cargo.toml",
             Self::JavaScript => "package.json",
-            Self::Python => "pyproject.toml",
+            Self::Python => "requirements.txt",
             Self::C => "plugin.c",
         }
     }

@@ -91,11 +91,17 @@ enum Work {
 Examples:
   dossier run
   dossier run --until-empty            Do what is there, then end
-  dossier run --config /etc/dossier/dossier.toml")]
+  dossier run --config /etc/dossier/dossier.toml
+  dossier run --watch=owners           While you write the plugin in owners/")]
     Run {
         /// End with 0 once nothing is waiting or in flight
         #[arg(long)]
         until_empty: bool,
+        /// Short lines for a person in place of the log: plugins that are loaded and refused, and each result. With the
+        /// folder of a plugin, build it whenever it changes
+        #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true)]
+        #[expect(clippy::option_option, reason = "clap's way to say an option with an optional value")]
+        watch: Option<Option<PathBuf>>,
     },
 
     /// Put alerts into the queue, one a line
@@ -176,7 +182,9 @@ pub fn main() -> ExitCode {
 async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
     let mut out = Out::new(std::io::stdout());
     let done = match work {
-        Work::Run { until_empty } => run::run(Config::load(file)?, until_empty).await,
+        Work::Run { until_empty, watch } => {
+            run::run(Config::load(file)?, until_empty, watch.map(|folder| run::Watched { folder })).await
+        }
         Work::Validate => validate::validate(file, &mut out).await,
         Work::Send(arguments) => {
             let config = Config::load(file)?;

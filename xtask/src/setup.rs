@@ -106,26 +106,38 @@ pub fn redis() -> Result<()> {
     if there() {
         return Ok(());
     }
-    let by_hand = "install it (Debian, Ubuntu: sudo apt-get install redis-server; Fedora: sudo dnf install redis; \
-                   macOS: brew install redis) and run this again";
-    ensure!(quietly(Command::new("apt-get").arg("--version")), "redis-server is not on PATH; {by_hand}");
+    let by_hand = "redis-server is not on PATH; install it (Debian, Ubuntu: sudo apt-get install redis-server; \
+                   Fedora: sudo dnf install redis; macOS: brew install redis) and run this again";
+    say("Where there is an init system the package of redis-server also starts a Redis on 127.0.0.1:6379; the tests leave");
+    say("that alone and start servers of their own.");
+    apt(&["redis-server"]).context(by_hand)?;
+    ensure!(there(), by_hand);
+    Ok(())
+}
+
+/// Installs Debian's packages where that needs no question. Nothing that is installed is removed for it.
+///
+/// # Errors
+/// There is no apt-get, it would ask for a password, or it fails.
+pub fn apt(packages: &[&str]) -> Result<()> {
+    ensure!(quietly(Command::new("apt-get").arg("--version")), "there is no apt-get here");
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     let sudo: &[&str] = if root { &[] } else { &["sudo", "-n"] };
     ensure!(
         root || quietly(Command::new("sudo").args(["-n", "true"])),
-        "redis-server is not on PATH, and apt-get may not be run without a password; {by_hand}"
+        "apt-get may not be run without a password"
     );
-    say("Installing redis-server with apt-get. Where there is an init system the package also starts a Redis on");
-    say("127.0.0.1:6379; the tests leave that alone and start servers of their own.");
+    say(&format!("installing with apt-get: {}", packages.join(" ")));
     let apt = |arguments: &[&str]| {
         let words = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"], arguments].concat();
         let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
-        output.is_ok_and(|output| output.status.success())
+        let output = output.with_context(|| format!("cannot run {}", words[0]))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`apt-get {}` failed: {}", arguments.join(" "), said.trim());
+        Ok(())
     };
-    let install = ["install", "--no-install-recommends", "redis-server"];
-    let installed = apt(&install) || (apt(&["update"]) && apt(&install));
-    ensure!(installed && there(), "apt-get cannot install redis-server; {by_hand}");
-    Ok(())
+    let install = [&["install", "--no-remove", "--no-install-recommends"], packages].concat();
+    apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
 }
 
 /// Whether a program ends well; what it says is of no interest.

@@ -1,5 +1,8 @@
 //! `dossier run`: the host. Puts the parts together and stops them in order.
 
+mod watch;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,17 +27,47 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How much longer than its grace a host may take to stop: to commit what is done, to give back the rest, to write the log.
 const LAST_RESORT: Duration = Duration::from_secs(15);
 
-/// Runs the host until it is told to stop; with `until_empty` also until nothing is waiting or in flight.
+/// What a person watches.
+pub struct Watched {
+    /// The folder of a plugin that is built whenever it changes, if there is one.
+    pub folder: Option<PathBuf>,
+}
+
+/// Runs the host until it is told to stop; with `until_empty` also until nothing is waiting or in flight. Where it is watched,
+/// short lines for a person take the place of the log.
 ///
 /// # Errors
 /// Whatever keeps it from starting, and a queue or log that stops working for good.
-pub async fn run(config: Config, until_empty: bool) -> anyhow::Result<ExitCode> {
+pub async fn run(config: Config, until_empty: bool, watched: Option<Watched>) -> anyhow::Result<ExitCode> {
     let config = Arc::new(config);
+    if let Some(watched) = watched {
+        return run_watched(config, until_empty, watched).await;
+    }
     let log = logging::init(&config.log)?;
     let telemetry = Arc::new(Telemetry::new(log.sink()));
     let done = work(config, telemetry, until_empty).await;
     // What was logged last, the reason of a failure perhaps, must not be lost with the process.
     log.close()?;
+    done
+}
+
+async fn run_watched(config: Arc<Config>, until_empty: bool, watched: Watched) -> anyhow::Result<ExitCode> {
+    let screen = watch::Screen::open();
+    let telemetry = Arc::new(Telemetry::default().with_listener(screen.listener()));
+    let host = work(Arc::clone(&config), telemetry, until_empty);
+    let done = match watched.folder {
+        None => host.await,
+        Some(folder) => {
+            let builds = watch::rebuild(folder, config.plugins.dir.clone(), screen.listener());
+            tokio::select! {
+                done = host => done,
+                // It goes on for ever, unless it cannot watch.
+                failed = builds => failed.map(|()| ExitCode::SUCCESS),
+            }
+        }
+    };
+    // Parts of the host that end by themselves may still hold a listener; what was told until now is shown.
+    tokio::task::spawn_blocking(move || screen.close_soon()).await?;
     done
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dossier_authoring::manifest::Manifest;
+use dossier_authoring::manifest::{HttpAsk, Manifest, TableAsk};
 use dossier_authoring::outline::{self, Kind, Outline};
 use serde::Serialize;
 use serde_json::Value;
@@ -102,7 +102,7 @@ fn report<'a>(
 ) -> Report<'a> {
     let manifest = subject.manifest.as_ref().ok().and_then(Option::as_ref);
     let contract = outline.exports.iter().find_map(|export| export.strip_prefix(PACKAGE)?.strip_prefix("enricher@"));
-    let asks = manifest.cloned().unwrap_or_default();
+    let asks = with_placeholders(manifest.cloned().unwrap_or_default(), &outline.imports);
     let schema = about.and_then(|about| about.result_schema.as_deref());
     Report {
         file: subject.path.display().to_string(),
@@ -126,6 +126,20 @@ fn report<'a>(
         refused,
         step: about.map(|about| paste::block(&about.name, &subject.sha256, &asks)),
     }
+}
+
+/// What a plugin asks for, with something to be replaced for what it imports without saying why.
+fn with_placeholders(mut asks: Manifest, imports: &[String]) -> Manifest {
+    let imports = |name: &str| imports.iter().any(|import| import.starts_with(&format!("{PACKAGE}{name}@")));
+    let why = |what: &str| format!("it imports {what} and does not say which: name yours");
+    if asks.tables.is_empty() && imports("tables") {
+        asks.tables.push(TableAsk { name: "some-table".to_owned(), why: why("tables"), optional: false });
+    }
+    if asks.http.is_empty() && imports("http") {
+        let (name, url) = ("some-api".to_owned(), "https://api.example".to_owned());
+        asks.http.push(HttpAsk { name, url, why: why("http"), ..HttpAsk::default() });
+    }
+    asks
 }
 
 fn write_report<W: Write>(report: &Report<'_>, out: &mut Out<W>) -> anyhow::Result<()> {
