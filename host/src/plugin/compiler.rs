@@ -6,15 +6,17 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use wasmtime::component::Component;
 
+use super::COMPILE_MEMORY;
 use super::contract::Contract;
 use super::engine::Sandbox;
 use super::host_calls::Said;
@@ -24,16 +26,24 @@ use crate::digest::sha256_hex;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::PluginSaid;
 
-/// How long compiling may take, and how much longer for each MiB: an interpreter of 18 MB takes minutes on one slow core.
-const DEADLINE: Duration = Duration::from_secs(30);
-const DEADLINE_PER_MIB: Duration = Duration::from_secs(8);
+/// Processor time that compiling may take, and how much more for each MiB: an interpreter of 18 MB takes minutes on one slow core.
+/// It does not depend on what else the machine does, so a component that takes more is refused for good.
+const CPU: Duration = Duration::from_secs(30);
+const CPU_PER_MIB: Duration = Duration::from_secs(8);
 
-/// How much a child may say, in bytes.
-const MAX_REPORT: u64 = 1 << 20;
+/// How much longer than its processor time a child may live. It has the lowest priority, so that a busy machine makes it slow;
+/// one that is not done by then is tried again later.
+const PATIENCE: u32 = 3;
+
+/// How much a child may say, in bytes: 128 lines of 4 KiB, of which each byte may take six in JSON.
+const MAX_REPORT: u64 = 4 << 20;
 const MAX_COMPLAINT: u64 = 4 << 10;
 
 /// How long unused code is kept.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// When what a host that was killed has left half done is nobody's any more: no child lives that long.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// Why there is no code.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +126,7 @@ impl Compiler {
         };
         let code = fs::read(self.file(&key, "cwasm")).map_err(|error| failed(&error))?;
         let label = Label { code_sha256: sha256_hex(&code), compiled };
+        drop(code);
         let label = serde_json::to_vec(&label).map_err(|error| failed(&error))?;
         write_whole(&self.file(&key, "json"), &label).map_err(|error| failed(&error))?;
         self.load(sandbox, &key).ok_or_else(|| failed(&"it was changed, or compiled for another engine"))
@@ -156,13 +167,14 @@ impl Compiler {
             .map_err(|error| failed("what is to be compiled cannot be written", &error))?;
 
         let mebibytes = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
-        let deadline = DEADLINE.saturating_add(DEADLINE_PER_MIB.saturating_mul(mebibytes));
+        let cpu = CPU.saturating_add(CPU_PER_MIB.saturating_mul(mebibytes));
+        let deadline = cpu.saturating_mul(PATIENCE);
         let mut child = Command::new(&self.program)
             .arg("compile")
             .args([std::ffi::OsStr::new("--settings"), settings.as_os_str()])
             .args([std::ffi::OsStr::new("--output"), output.as_os_str()])
             .args(["--memory", &step.limits.memory.to_string()])
-            .args(["--cpu-seconds", &deadline.as_secs().to_string()])
+            .args(["--cpu-seconds", &cpu.as_secs().to_string()])
             .args(["--parent", &std::process::id().to_string()])
             .arg(&component)
             // The variables hold the operator's secrets; there is no use for them there.
@@ -198,13 +210,7 @@ impl Compiler {
                 self.pass_on(&step.name, &said);
                 Err(CompileError::Refused(why))
             }
-            Err(_) => {
-                let complaint = String::from_utf8_lossy(&complaint);
-                let complaint = complaint.lines().next().unwrap_or("it said nothing");
-                // Nothing but the machine kills it from outside: the deadline is told apart.
-                let ended = if status.signal() == Some(9) { CompileError::Failed } else { CompileError::Refused };
-                Err(ended(format!("the process that compiles it ended with {status}: {complaint}")))
-            }
+            Err(_) => Err(ended(status, &String::from_utf8_lossy(&complaint), cpu)),
         }
     }
 
@@ -216,20 +222,40 @@ impl Compiler {
         }
     }
 
-    /// Deletes what was not used for long; what cannot be deleted stays.
+    /// Deletes what was not used for long, and what was left half done; what cannot be deleted stays.
     fn prune(&self) {
         let Ok(entries) = fs::read_dir(&self.cache) else { return };
         for entry in entries.flatten() {
-            let old = entry
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > KEEP));
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+            let Ok(Ok(age)) = age else { continue };
             let path = entry.path();
-            if old && path.extension().is_some_and(|extension| extension == "cwasm") {
+            if age > KEEP && path.extension().is_some_and(|extension| extension == "cwasm") {
                 let _ = fs::remove_file(path.with_extension("json"));
                 let _ = fs::remove_file(path);
+            } else if age > ABANDONED && entry.file_name().as_encoded_bytes().starts_with(b".") {
+                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             }
         }
+    }
+}
+
+/// What the end of a child that gave no report means. Its bounds are the component's to keep; nothing but the machine kills it
+/// from outside.
+fn ended(status: ExitStatus, complaint: &str, cpu: Duration) -> CompileError {
+    let complaint = complaint.lines().find(|line| !line.is_empty()).unwrap_or("it said nothing");
+    match status.signal().map(Signal::from_named_raw) {
+        Some(Some(Signal::XCPU)) => CompileError::Refused(format!(
+            "compiling it takes more than {} s of processor time; make it smaller",
+            cpu.as_secs()
+        )),
+        Some(Some(Signal::ABORT)) if complaint.starts_with("memory allocation") => CompileError::Refused(format!(
+            "compiling it takes more than {} MiB of memory; make it smaller",
+            COMPILE_MEMORY >> 20
+        )),
+        Some(Some(Signal::KILL)) => {
+            CompileError::Failed(format!("the process that compiles it was killed: {complaint}"))
+        }
+        _ => CompileError::Refused(format!("the process that compiles it ended with {status}: {complaint}")),
     }
 }
 

@@ -128,6 +128,14 @@ impl State {
         (self.call.take().map(|call| call.tables).unwrap_or_default(), std::mem::take(&mut self.owed))
     }
 
+    /// Puts the clock and the random numbers of `wasi:*` back to their beginning, so that a call sees the same ones in an instance
+    /// that served before, or that was just configured, as in a fresh copy.
+    pub(super) fn rewind(&mut self) {
+        if let Some(wasi) = &mut self.wasi {
+            wasi.rewind();
+        }
+    }
+
     /// What was said and kept.
     pub(super) fn take_said(&mut self) -> Vec<Said> {
         self.flush_prints();

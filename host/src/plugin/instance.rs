@@ -72,6 +72,7 @@ pub(super) fn store(
     store.limiter(|state| &mut state.memory);
     store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
     store.set_hostcall_fuel(limits.answer.saturating_add(HOSTCALL_ROOM));
+    store.set_max_component_handles(super::limits::HANDLES);
     Ok(store)
 }
 
@@ -134,6 +135,7 @@ impl Instances {
                 plugin.insert(new)
             }
         };
+        store.data_mut().rewind();
         plugin.enrich(store).await
     }
 
