@@ -1,6 +1,7 @@
 //! Every end-to-end test in one binary: the real `dossier`, plugins built from source, a `redis-server` for each test.
 
 mod end_to_end;
+mod guests;
 mod operations;
 mod plugins;
 mod queues;

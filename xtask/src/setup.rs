@@ -109,23 +109,42 @@ pub fn redis() -> Result<()> {
     let by_hand = "install it (Debian, Ubuntu: sudo apt-get install redis-server; Fedora: sudo dnf install redis; \
                    macOS: brew install redis) and run this again";
     ensure!(quietly(Command::new("apt-get").arg("--version")), "redis-server is not on PATH; {by_hand}");
-    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
-    let sudo: &[&str] = if root { &[] } else { &["sudo", "-n"] };
-    ensure!(
-        root || quietly(Command::new("sudo").args(["-n", "true"])),
-        "redis-server is not on PATH, and apt-get may not be run without a password; {by_hand}"
-    );
+    ensure!(may_install(), "redis-server is not on PATH, and apt-get may not be run without a password; {by_hand}");
     say("Installing redis-server with apt-get. Where there is an init system the package also starts a Redis on");
     say("127.0.0.1:6379; the tests leave that alone and start servers of their own.");
+    ensure!(install(&["redis-server"]) && there(), "apt-get cannot install redis-server; {by_hand}");
+    Ok(())
+}
+
+/// Sees to it that guests in C can be built, where that needs no question. Where it cannot be, their tests say that they did not
+/// run.
+pub fn c() {
+    let there = quietly(Command::new("clang-19").arg("--version")) && Path::new("/usr/lib/wasm32-wasi/libc.a").exists();
+    if !there && quietly(Command::new("apt-get").arg("--version")) && may_install() {
+        say("Installing clang-19 and wasi-libc with apt-get, for the tests of plugins in C.");
+        install(&["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]);
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Whether packages can be installed without a password.
+fn may_install() -> bool {
+    is_root() || quietly(Command::new("sudo").args(["-n", "true"]))
+}
+
+/// Installs Debian's packages; says whether that worked.
+fn install(packages: &[&str]) -> bool {
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
     let apt = |arguments: &[&str]| {
         let words = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"], arguments].concat();
         let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
         output.is_ok_and(|output| output.status.success())
     };
-    let install = ["install", "--no-install-recommends", "redis-server"];
-    let installed = apt(&install) || (apt(&["update"]) && apt(&install));
-    ensure!(installed && there(), "apt-get cannot install redis-server; {by_hand}");
-    Ok(())
+    let install = [&["install", "--no-remove", "--no-install-recommends"], packages].concat();
+    apt(&install) || (apt(&["update"]) && apt(&install))
 }
 
 /// Whether a program ends well; what it says is of no interest.
