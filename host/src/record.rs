@@ -60,13 +60,6 @@ impl Label {
             Self::Unknown => "unknown",
         }
     }
-
-    /// The label with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Malicious, Self::Suspicious, Self::Benign, Self::Unknown]
-            .into_iter()
-            .find(|label| label.as_str() == name)
-    }
 }
 
 /// How the record came to be.

@@ -23,9 +23,10 @@ impl<'a> Alert<'a> {
         self.0.id()
     }
 
-    /// When the host received the alert, RFC 3339 in UTC.
+    /// When the host took the alert from the queue, in milliseconds since 1970 (UTC). Another one when the same alert comes again,
+    /// so it is not for answers.
     #[must_use]
-    pub fn received(&self) -> String {
+    pub fn received(&self) -> u64 {
         self.0.received()
     }
 
@@ -84,6 +85,18 @@ impl<'a> Alert<'a> {
         serde_json::from_str(&json)
             .map(Some)
             .map_err(|error| Failure::internal(format!("result of step \"{step}\" has an unexpected form: {error}")))
+    }
+
+    /// The steps of earlier stages that gave a result, in the operator's order.
+    #[must_use]
+    pub fn steps(&self) -> Vec<String> {
+        self.0.steps()
+    }
+
+    /// The string, number or boolean at a JSON pointer in the result of a step of an earlier stage, as plain text.
+    #[must_use]
+    pub fn enrichment_text(&self, step: &str, pointer: &str) -> Option<String> {
+        self.0.enrichment_text(step, pointer)
     }
 
     /// What stands at a JSON pointer in the result of a step of an earlier stage; none when the step gave no result, when

@@ -2,39 +2,12 @@
 
 use serde::Serialize;
 
-use crate::{Answer, Failure, Observable, Verdict};
-
-/// The labels that a verdict may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Label {
-    /// An attack, or what it leaves.
-    Malicious,
-    /// An analyst should look.
-    Suspicious,
-    /// Nothing to do.
-    Benign,
-    /// Too little is known to say.
-    Unknown,
-}
-
-impl Label {
-    /// The label as the contract writes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Malicious => "malicious",
-            Self::Suspicious => "suspicious",
-            Self::Benign => "benign",
-            Self::Unknown => "unknown",
-        }
-    }
-}
+use crate::{Answer, Failure, Label, Observable, Verdict};
 
 impl Verdict {
     /// A verdict: a score from 0 (harmless) to 100 (certain) and one sentence for each reason, the weightiest first.
     pub fn new(label: Label, score: u8, reasons: Vec<String>) -> Self {
-        Self { label: label.as_str().into(), score, reasons }
+        Self { label, score, reasons }
     }
 }
 

@@ -37,10 +37,12 @@ impl From<serde_json::Error> for Failure {
     }
 }
 
-/// A table that is not granted stays so until the operator grants it: `internal`, no retry.
+/// A table that is not loaded may be so later: `unavailable`. One that is not granted stays so until the operator grants it:
+/// `internal`, no retry.
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
         match error {
+            TableError::Unavailable(why) => Self::unavailable(why),
             TableError::Denied(why) | TableError::Broken(why) => Self::Internal(why),
         }
     }

@@ -1,7 +1,7 @@
 //! The host, as a component reaches it.
 
 pub(crate) use crate::bindings::dossier::plugin::{
-    http::send,
+    http::{send, send_all},
     log::log,
-    tables::{field, lookup},
+    tables::{lookup, text as table_text},
 };

@@ -13,6 +13,12 @@ pub fn get(url: &str) -> Result<Response, HttpError> {
     Request::new("GET", url).send()
 }
 
+/// Sends several requests at once, at most 16, and waits for all responses; they stand in the order of the requests.
+#[must_use]
+pub fn send_all(requests: &[Request]) -> Vec<Result<Response, HttpError>> {
+    host::send_all(requests)
+}
+
 impl Request {
     /// A request without headers and body. The method is `GET`, `POST`, `PUT` or `HEAD`.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {

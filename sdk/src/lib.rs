@@ -72,8 +72,7 @@ pub mod testing;
 
 pub use address::{Found, Scope, addresses, parse_address};
 pub use alert::Alert;
-pub use answer::Label;
-pub use bindings::dossier::plugin::types::{Answer, Description, Failure, Observable, Retry, Stage, Verdict};
+pub use bindings::dossier::plugin::types::{Answer, Description, Failure, Label, Observable, Retry, Stage, Verdict};
 pub use settings::NoSettings;
 pub use {serde, serde_json};
 

@@ -28,11 +28,11 @@ pub fn raw(table: &str, key: &str) -> Result<Option<String>, TableError> {
     host::lookup(table, key)
 }
 
-/// One column of the row with this key as plain text; none when no row has it, or there is no string, number or boolean in
-/// that column. Cheaper than [`lookup`]: nothing is parsed in the plugin.
+/// What stands at a JSON pointer in the row with this key, as plain text, as in `text("assets", "dc01", "/owner")`; none when
+/// no row has the key, or there is no string, number or boolean. Cheaper than [`lookup`]: nothing is parsed in the plugin.
 ///
 /// # Errors
 /// [`TableError::Denied`] when the table is not granted to this step.
-pub fn field(table: &str, key: &str, column: &str) -> Result<Option<String>, TableError> {
-    host::field(table, key, column)
+pub fn text(table: &str, key: &str, pointer: &str) -> Result<Option<String>, TableError> {
+    host::table_text(table, key, pointer)
 }

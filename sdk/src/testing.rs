@@ -104,8 +104,9 @@ impl Case {
         self.alert["id"].as_str().unwrap_or("test").into()
     }
 
-    pub(crate) fn received(&self) -> String {
-        "2026-01-01T00:00:00Z".into()
+    /// 2026-01-01T00:00:00Z.
+    pub(crate) fn received(&self) -> u64 {
+        1_767_225_600_000
     }
 
     pub(crate) fn json(&self) -> String {
@@ -126,8 +127,19 @@ impl Case {
     }
 
     pub(crate) fn enrichment(&self, step: &str, pointer: &str) -> Option<String> {
-        let result = self.enrichments.get(step)?;
-        serde_json::from_str::<Value>(result).ok()?.pointer(pointer).map(Value::to_string)
+        self.at(step, pointer).map(|value| value.to_string())
+    }
+
+    pub(crate) fn enrichment_text(&self, step: &str, pointer: &str) -> Option<String> {
+        self.at(step, pointer).as_ref().and_then(plain_text)
+    }
+
+    pub(crate) fn steps(&self) -> Vec<String> {
+        self.enrichments.keys().cloned().collect()
+    }
+
+    fn at(&self, step: &str, pointer: &str) -> Option<Value> {
+        serde_json::from_str::<Value>(self.enrichments.get(step)?).ok()?.pointer(pointer).cloned()
     }
 }
 
@@ -138,9 +150,9 @@ pub(crate) fn lookup(table: &str, key: &str) -> Result<Option<String>, TableErro
     })
 }
 
-pub(crate) fn field(table: &str, key: &str, column: &str) -> Result<Option<String>, TableError> {
+pub(crate) fn table_text(table: &str, key: &str, pointer: &str) -> Result<Option<String>, TableError> {
     let row = lookup(table, key)?.and_then(|row| serde_json::from_str::<Value>(&row).ok());
-    Ok(row.as_ref().and_then(|row| row.get(column)).and_then(plain_text))
+    Ok(row.as_ref().and_then(|row| row.pointer(pointer)).and_then(plain_text))
 }
 
 /// A scalar as plain text.
@@ -157,6 +169,10 @@ pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
         Some(server) => server(request),
         None => Err(HttpError::Denied(request.url.clone())),
     }
+}
+
+pub(crate) fn send_all(requests: &[Request]) -> Vec<Result<Response, HttpError>> {
+    requests.iter().map(send).collect()
 }
 
 pub(crate) fn log(level: Level, message: &str) {

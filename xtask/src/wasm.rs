@@ -14,12 +14,13 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Every guest: the folder under `target/` that it goes to, and its package.
-const GUESTS: [(&str, &str); 5] = [
+const GUESTS: [(&str, &str); 6] = [
     ("plugins", "ip-reputation"),
     ("plugins", "asset"),
     ("plugins", "geo"),
     ("plugins", "verdict"),
     ("guests", "mischief"),
+    ("guests", "preview"),
 ];
 
 /// Debian's Rust, its standard library's source, and a linker: all that building for wasm takes.

@@ -15,6 +15,10 @@ use super::{
 
 /// The time that a step with an HTTP grant has, where none is said.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest settings of a step as JSON, in bytes: the contract promises plugins no more.
+const MAX_SETTINGS: usize = 64 << 10;
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct RawConfig {
@@ -430,7 +434,14 @@ fn step_config(step: Spanned<RawStep>, known: &Known, place: &Place<'_>, finding
                     ),
                 );
             }
-            value::to_json(&settings).to_string()
+            let settings = value::to_json(&settings).to_string();
+            if settings.len() > MAX_SETTINGS {
+                refuse(
+                    offset,
+                    format!("settings are longer than {} KiB; put what is long into a table", MAX_SETTINGS >> 10),
+                );
+            }
+            settings
         }
     };
     let default = Limits::default();

@@ -43,9 +43,8 @@ pub(super) fn check_known(imports: &[String], contract: Contract) -> Result<(), 
                 "it imports \"{import}\", which the contract {served} does not have; build it against {folder}"
             ));
         }
-        // A component imports from the version that it exports; of a released one, a later patch says the same.
-        let same = version == served || (contract == Contract::V1 && version.starts_with("1.0."));
-        if !same {
+        // A component imports from the version that it exports.
+        if version != served {
             return Err(format!(
                 "it imports \"{import}\", but it is made for version {served} of the contract; build all of it against \
                  {folder}"
@@ -187,7 +186,7 @@ mod tests {
     fn an_unknown_import_is_refused_by_its_name() {
         assert!(
             check_known(
-                &names(&["dossier:plugin/types@1.0.0", "dossier:plugin/log@1.0.3", "wasi:io/poll@0.2.9"]),
+                &names(&["dossier:plugin/types@1.0.0", "dossier:plugin/log@1.0.0", "wasi:io/poll@0.2.9"]),
                 Contract::V1
             )
             .is_ok()

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{StoreContextMut, Trap};
@@ -35,8 +34,10 @@ const MAX_DENIALS: u32 = 8;
 
 /// Why a table gives no answer.
 pub(super) enum LookupError {
-    /// It is not granted, or not loaded; names it and says what to do.
+    /// It is not granted; names it and says what to do.
     Denied(String),
+    /// It is granted and not loaded; names it.
+    Unavailable(String),
     /// It is damaged where the row should be.
     Broken(String),
 }
@@ -163,8 +164,9 @@ impl State {
         Ok(self.call()?.given.alert.id.clone())
     }
 
-    pub(super) fn received(&self) -> wasmtime::Result<String> {
-        Ok(self.call()?.given.alert.received.to_string())
+    /// Milliseconds since 1970; 0 for a clock that stands before it.
+    pub(super) fn received(&self) -> wasmtime::Result<u64> {
+        Ok(u64::try_from(self.call()?.given.alert.received.as_millisecond()).unwrap_or_default())
     }
 
     pub(super) fn json(&self) -> wasmtime::Result<String> {
@@ -179,14 +181,31 @@ impl State {
         Ok(self.call()?.given.alert.value.pointer(pointer).and_then(plain_text))
     }
 
-    pub(super) fn enrichment(&self, step: &str, pointer: &str) -> wasmtime::Result<Option<String>> {
+    pub(super) fn enrichment(&mut self, step: &str, pointer: &str) -> wasmtime::Result<Option<String>> {
         let found = self.call()?.given.enrichment.iter().find(|(name, _)| name == step);
         let Some(fields) = found.map(|(_, fields)| fields.get()) else { return Ok(None) };
         if pointer.is_empty() {
             return Ok(Some(fields.to_owned()));
         }
-        let fields: Value = serde_json::from_str(fields)?;
-        Ok(fields.pointer(pointer).map(ToString::to_string))
+        Ok(self.at(step, pointer)?.map(|value| value.to_string()))
+    }
+
+    pub(super) fn enrichment_text(&mut self, step: &str, pointer: &str) -> wasmtime::Result<Option<String>> {
+        Ok(self.at(step, pointer)?.as_ref().and_then(plain_text))
+    }
+
+    pub(super) fn steps(&self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.call()?.given.enrichment.iter().map(|(step, _)| step.clone()).collect())
+    }
+
+    /// What stands at a pointer in an earlier result. All of that is read, so all of it is paid for.
+    fn at(&mut self, step: &str, pointer: &str) -> wasmtime::Result<Option<Value>> {
+        let found = self.call()?.given.enrichment.iter().find(|(name, _)| name == step);
+        let Some(fields) = found.map(|(_, fields)| fields.get()) else { return Ok(None) };
+        let read = fields.len();
+        let mut fields: Value = serde_json::from_str(fields)?;
+        self.owed = self.owed.saturating_add(read as u64);
+        Ok(fields.pointer_mut(pointer).map(Value::take))
     }
 
     pub(super) fn observables<'a>(
@@ -216,23 +235,23 @@ impl State {
             let row = found.lookup(key).map_err(|error| LookupError::Broken(format!("table \"{table}\": {error}")))?;
             return Ok(row.map(Cow::into_owned));
         } else {
-            format!("table \"{table}\" is granted to step \"{step}\" but not loaded; the log says why")
+            let why = format!("table \"{table}\" is granted to step \"{step}\" but not loaded; the log says why");
+            return Err(LookupError::Unavailable(why));
         };
         self.denied("table", &why);
         Err(LookupError::Denied(why))
     }
 
-    /// One column of a row as plain text.
+    /// What stands at a pointer in a row, as plain text. All of the row is read, so all of it is paid for.
     ///
     /// # Errors
     /// [`LookupError`].
-    pub(super) fn field(&mut self, table: &str, key: &str, column: &str) -> Result<Option<String>, LookupError> {
+    pub(super) fn table_text(&mut self, table: &str, key: &str, pointer: &str) -> Result<Option<String>, LookupError> {
         let Some(row) = self.lookup(table, key)? else { return Ok(None) };
-        // Rows are objects that the host wrote itself, and short; only the column is decoded.
-        let row: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&row)
-            .map_err(|error| LookupError::Broken(format!("table \"{table}\": its row is no object: {error}")))?;
-        let value = row.get(column).and_then(|value| serde_json::from_str::<Value>(value.get()).ok());
-        Ok(value.as_ref().and_then(plain_text))
+        self.owed = self.owed.saturating_add(row.len() as u64);
+        let row: Value = serde_json::from_str(&row)
+            .map_err(|error| LookupError::Broken(format!("table \"{table}\": its row is no JSON: {error}")))?;
+        Ok(row.pointer(pointer).and_then(plain_text))
     }
 
     fn denied(&mut self, what: &'static str, detail: &str) {

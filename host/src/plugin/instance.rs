@@ -126,11 +126,11 @@ impl Instances {
             Some(plugin) => plugin,
             None => {
                 let new = self.prepared.instantiate(store).await?;
-                if self.configure_each {
-                    if let Err(why) = new.configure(store, &self.config.settings).await? {
-                        let why = format!("configure refused the settings that it took before: {why}");
-                        return Ok(Err(types::Failure::Internal(why)));
-                    }
+                if self.configure_each
+                    && let Err(why) = new.configure(store, &self.config.settings).await?
+                {
+                    let why = format!("configure refused the settings that it took before: {why}");
+                    return Ok(Err(types::Failure::Internal(why)));
                 }
                 plugin.insert(new)
             }

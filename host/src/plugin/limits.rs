@@ -8,7 +8,7 @@ use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, WasmBacktrace};
 use crate::alert::observables::{MAX_OBSERVABLES, Observable};
 use crate::dead_letter::Reason;
 use crate::pipeline::{Answer, Failure, Stage};
-use crate::record::{Label, Verdict};
+use crate::record::Verdict;
 
 /// Instances of core modules in one component. A component from `wit-component` has four, one from a Python toolchain
 /// some thirty.
@@ -31,6 +31,10 @@ const MAX_DETAIL: usize = 4 << 10;
 
 /// The longest kind or role of an observable, in bytes.
 const MAX_WORD: usize = 64;
+
+/// The most reasons of a verdict, and the longest one, in bytes.
+const MAX_REASONS: usize = 64;
+const MAX_REASON: usize = 1024;
 
 /// The longest value of an observable, in bytes.
 const MAX_VALUE: usize = 4096;
@@ -138,15 +142,15 @@ pub(super) struct RawAnswer {
     pub fields: String,
     /// Should be empty but in a `normalize` step.
     pub observables: Vec<Observable>,
-    /// Label, score, reasons: should be there in a `verdict` step only.
-    pub verdict: Option<(String, u8, Vec<String>)>,
+    /// Should be there in a `verdict` step only.
+    pub verdict: Option<Verdict>,
 }
 
 impl RawAnswer {
     /// Bytes of all its texts.
     fn size(&self) -> usize {
         let observables = self.observables.iter().map(|o| o.kind.len() + o.role.len() + o.value.len());
-        let reasons = self.verdict.iter().flat_map(|(_, _, reasons)| reasons.iter().map(String::len));
+        let reasons = self.verdict.iter().flat_map(|verdict| verdict.reasons.iter().map(String::len));
         self.fields.len() + observables.sum::<usize>() + reasons.sum::<usize>()
     }
 
@@ -181,21 +185,21 @@ impl RawAnswer {
                 return Err(format!("an observable's value must have 1 to {MAX_VALUE} bytes"));
             }
         }
-        let verdict = match self.verdict {
-            None => None,
-            Some((label, score, reasons)) => {
-                let Some(label) = Label::from_name(&label) else {
-                    let label: String = label.chars().take(MAX_WORD).collect();
-                    return Err(format!("the label \"{label}\" is none of malicious, suspicious, benign and unknown"));
-                };
-                if score > 100 {
-                    return Err(format!("the score {score} is above 100"));
-                }
-                Some(Verdict { label, score, reasons })
+        if let Some(verdict) = &self.verdict {
+            if verdict.score > 100 {
+                return Err(format!("the score {} is above 100", verdict.score));
             }
-        };
+            let reason = |reason: &String| {
+                !reason.is_empty() && reason.len() <= MAX_REASON && !reason.chars().any(char::is_control)
+            };
+            if verdict.reasons.len() > MAX_REASONS || !verdict.reasons.iter().all(reason) {
+                return Err(format!(
+                    "a verdict may have at most {MAX_REASONS} reasons, each of 1 to {MAX_REASON} bytes on one line"
+                ));
+            }
+        }
         let fields = object(self.fields).map_err(|error| format!("fields are no JSON object: {error}"))?;
-        Ok(Answer { fields, observables: self.observables, verdict })
+        Ok(Answer { fields, observables: self.observables, verdict: self.verdict })
     }
 }
 
@@ -285,13 +289,14 @@ impl<'de> Visitor<'de> for Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Label;
 
     fn answer(fields: &str) -> RawAnswer {
         RawAnswer { fields: fields.into(), observables: Vec::new(), verdict: None }
     }
 
-    fn verdict(label: &str, score: u8) -> RawAnswer {
-        RawAnswer { verdict: Some((label.into(), score, vec!["why".into()])), ..answer("{}") }
+    fn verdict(score: u8, reasons: Vec<String>) -> RawAnswer {
+        RawAnswer { verdict: Some(Verdict { label: Label::Malicious, score, reasons }), ..answer("{}") }
     }
 
     fn observable(kind: &str, value: &str) -> Observable {
@@ -337,10 +342,14 @@ mod tests {
 
     #[test]
     fn a_verdict_step_must_give_a_verdict_that_is_one() {
-        assert!(verdict("malicious", 100).check(Stage::Verdict, 1 << 20).is_ok());
-        assert!(verdict("malicious", 101).check(Stage::Verdict, 1 << 20).is_err());
-        assert!(verdict("evil", 1).check(Stage::Verdict, 1 << 20).is_err());
-        assert!(verdict("malicious", 1).check(Stage::Enrich, 1 << 20).is_err());
+        let why = || vec!["why".to_owned()];
+        assert!(verdict(100, why()).check(Stage::Verdict, 1 << 20).is_ok());
+        assert!(verdict(101, why()).check(Stage::Verdict, 1 << 20).is_err());
+        assert!(verdict(1, why()).check(Stage::Enrich, 1 << 20).is_err());
+        assert!(verdict(1, vec!["x".repeat(1024); 64]).check(Stage::Verdict, 1 << 20).is_ok());
+        for reasons in [vec!["why".to_owned(); 65], vec!["x".repeat(1025)], vec![String::new()], vec!["a\nb".into()]] {
+            assert!(verdict(1, reasons).check(Stage::Verdict, 1 << 20).is_err());
+        }
         assert!(answer("{}").check(Stage::Verdict, 1 << 20).is_err());
     }
 }

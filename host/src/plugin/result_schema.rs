@@ -10,6 +10,9 @@ use super::limits::cut;
 /// The longest schema, in bytes.
 const MAX_SCHEMA: usize = 16 << 10;
 
+/// The most alternatives of all `enum` and `anyOf` together: each may be looked at for each value of a result.
+const MAX_ALTERNATIVES: usize = 64;
+
 /// Keywords whose value is a schema.
 const ONE: [&str; 2] = ["additionalProperties", "items"];
 
@@ -20,7 +23,7 @@ const LIST: [&str; 1] = ["anyOf"];
 const NAMED: [&str; 1] = ["properties"];
 
 /// Keywords whose value is looked at by the validator only.
-const PLAIN: [&str; 20] = [
+const PLAIN: [&str; 19] = [
     "$schema",
     "$id",
     "$comment",
@@ -31,7 +34,6 @@ const PLAIN: [&str; 20] = [
     "format",
     "type",
     "required",
-    "enum",
     "const",
     "minimum",
     "maximum",
@@ -56,7 +58,13 @@ pub(super) fn parse(text: &str) -> Result<ResultSchema, String> {
         return Err(format!("is longer than {MAX_SCHEMA} bytes; shorten it"));
     }
     let schema: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
-    check_keywords(&schema)?;
+    let mut alternatives = 0;
+    check_keywords(&schema, &mut alternatives)?;
+    if alternatives > MAX_ALTERNATIVES {
+        return Err(format!(
+            "has {alternatives} alternatives in enum and anyOf, more than {MAX_ALTERNATIVES}; leave some out"
+        ));
+    }
     let validator = jsonschema::options()
         .with_draft(Draft::Draft202012)
         .build(&schema)
@@ -64,7 +72,7 @@ pub(super) fn parse(text: &str) -> Result<ResultSchema, String> {
     Ok(ResultSchema(validator))
 }
 
-fn check_keywords(schema: &Value) -> Result<(), String> {
+fn check_keywords(schema: &Value, alternatives: &mut usize) -> Result<(), String> {
     let object = match schema {
         Value::Bool(_) => return Ok(()),
         Value::Object(object) => object,
@@ -72,13 +80,20 @@ fn check_keywords(schema: &Value) -> Result<(), String> {
     };
     for (keyword, value) in object {
         match keyword.as_str() {
-            keyword if ONE.contains(&keyword) => check_keywords(value)?,
+            keyword if ONE.contains(&keyword) => check_keywords(value, alternatives)?,
             keyword if LIST.contains(&keyword) => {
-                value.as_array().into_iter().flatten().try_for_each(check_keywords)?;
+                let all = value.as_array().map_or(&[][..], Vec::as_slice);
+                *alternatives += all.len();
+                all.iter().try_for_each(|schema| check_keywords(schema, alternatives))?;
             }
             keyword if NAMED.contains(&keyword) => {
-                value.as_object().into_iter().flat_map(|named| named.values()).try_for_each(check_keywords)?;
+                value
+                    .as_object()
+                    .into_iter()
+                    .flat_map(|named| named.values())
+                    .try_for_each(|schema| check_keywords(schema, alternatives))?;
             }
+            "enum" => *alternatives += value.as_array().map_or(0, Vec::len),
             keyword if PLAIN.contains(&keyword) => {}
             _ => return Err(cut(format!("uses \"{keyword}\", which a host does not check; leave it out"))),
         }
@@ -134,6 +149,11 @@ mod tests {
         ] {
             assert!(parse(schema).unwrap_err().contains(named), "{schema}");
         }
+        let many = |count: usize| {
+            format!(r#"{{"enum":[{}]}}"#, (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(","))
+        };
+        assert!(parse(&many(MAX_ALTERNATIVES)).is_ok());
+        assert!(parse(&many(MAX_ALTERNATIVES + 1)).unwrap_err().contains("alternatives"));
         let long = format!(r#"{{"title":"{}"}}"#, "x".repeat(MAX_SCHEMA));
         assert!(parse(&long).unwrap_err().contains("longer"));
         assert!(parse(&long[10..]).is_err());

@@ -12,6 +12,7 @@ use super::http;
 use super::limits::RawAnswer;
 use crate::alert::observables::Observable;
 use crate::pipeline::{Failure, Stage};
+use crate::record::{Label, Verdict};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -29,6 +30,9 @@ pub(super) use bindings::{Plugin, PluginPre};
 use self::log::Level;
 use self::tables::TableError;
 use super::contract::interface;
+
+/// The most requests that are sent at once.
+const MAX_REQUESTS: usize = 16;
 
 /// The contract's version.
 pub(super) const VERSION: &str = "1.0.0";
@@ -63,6 +67,13 @@ fn text_size(text: &Option<String>) -> usize {
     text.as_ref().map_or(0, String::len)
 }
 
+fn response_size(answer: &Result<wit_http::Response, wit_http::HttpError>) -> usize {
+    answer.as_ref().map_or(0, |response| {
+        let headers = response.headers.iter().map(|(name, value)| name.len() + value.len());
+        response.body.len() + headers.sum::<usize>()
+    })
+}
+
 fn row_size(row: &Result<Option<String>, TableError>) -> usize {
     row.as_ref().map_or(0, text_size)
 }
@@ -76,7 +87,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, version: &str) -> wasmti
     types.resource("alert", ResourceType::host::<AlertHandle>(), |_, _| Ok(()))?;
     type Handle = Resource<AlertHandle>;
     host_fn!(types, "[method]alert.id", |state, (_,) in (Handle,)| state.id()?, String::len);
-    host_fn!(types, "[method]alert.received", |state, (_,) in (Handle,)| state.received()?, String::len);
+    host_fn!(types, "[method]alert.received", |state, (_,) in (Handle,)| state.received()?, |_: &u64| 0);
     host_fn!(types, "[method]alert.json", |state, (_,) in (Handle,)| state.json()?, String::len);
     host_fn!(types, "[method]alert.get", |state, (_, pointer) in (Handle, String)| state.get(&pointer)?, text_size);
     host_fn!(types, "[method]alert.text", |state, (_, pointer) in (Handle, String)| state.text(&pointer)?, text_size);
@@ -85,6 +96,18 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, version: &str) -> wasmti
         "[method]alert.enrichment",
         |state, (_, step, pointer) in (Handle, String, String)| state.enrichment(&step, &pointer)?,
         text_size
+    );
+    host_fn!(
+        types,
+        "[method]alert.enrichment-text",
+        |state, (_, step, pointer) in (Handle, String, String)| state.enrichment_text(&step, &pointer)?,
+        text_size
+    );
+    host_fn!(
+        types,
+        "[method]alert.steps",
+        |state, (_,) in (Handle,)| state.steps()?,
+        |steps: &Vec<String>| steps.iter().map(|step| 16 + step.len()).sum()
     );
     host_fn!(
         types,
@@ -104,9 +127,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, version: &str) -> wasmti
     );
     host_fn!(
         tables,
-        "field",
-        |state, (table, key, column) in (String, String, String)| state
-            .field(&table, &key, &column)
+        "text",
+        |state, (table, key, pointer) in (String, String, String)| state
+            .table_text(&table, &key, &pointer)
             .map_err(TableError::from),
         row_size
     );
@@ -117,8 +140,25 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, version: &str) -> wasmti
             Box::new(async move {
                 let answer = host_calls::send(store.data_mut(), request.into()).await;
                 let answer = answer.map(wit_http::Response::from).map_err(wit_http::HttpError::from);
-                settle(&mut store, answer.as_ref().map_or(0, |response| response.body.len())).await?;
+                settle(&mut store, response_size(&answer)).await?;
                 Ok((answer,))
+            })
+        },
+    )?;
+    linker.instance(&interface("http", version))?.func_wrap_async(
+        "send-all",
+        |mut store: StoreContextMut<'_, State>, (requests,): (Vec<wit_http::Request>,)| {
+            Box::new(async move {
+                let over = requests.len().saturating_sub(MAX_REQUESTS);
+                let requests = requests.into_iter().take(MAX_REQUESTS).map(Into::into).collect();
+                let answers = host_calls::send_all(store.data_mut(), requests).await.into_iter();
+                let mut answers: Vec<_> = answers
+                    .map(|answer| answer.map(wit_http::Response::from).map_err(wit_http::HttpError::from))
+                    .collect();
+                let too_many = format!("at most {MAX_REQUESTS} requests are sent at once; send the others afterwards");
+                answers.extend((0..over).map(|_| Err(wit_http::HttpError::Invalid(too_many.clone()))));
+                settle(&mut store, answers.iter().map(response_size).sum()).await?;
+                Ok((answers,))
             })
         },
     )?;
@@ -160,6 +200,7 @@ impl From<LookupError> for TableError {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::Denied(why) => Self::Denied(why),
+            LookupError::Unavailable(why) => Self::Unavailable(why),
             LookupError::Broken(why) => Self::Broken(why),
         }
     }
@@ -177,7 +218,22 @@ impl From<types::Answer> for RawAnswer {
         Self {
             fields: answer.fields,
             observables: answer.observables.into_iter().map(observable).collect(),
-            verdict: answer.verdict.map(|verdict| (verdict.label, verdict.score, verdict.reasons)),
+            verdict: answer.verdict.map(|verdict| Verdict {
+                label: verdict.label.into(),
+                score: verdict.score,
+                reasons: verdict.reasons,
+            }),
+        }
+    }
+}
+
+impl From<types::Label> for Label {
+    fn from(label: types::Label) -> Self {
+        match label {
+            types::Label::Malicious => Self::Malicious,
+            types::Label::Suspicious => Self::Suspicious,
+            types::Label::Benign => Self::Benign,
+            types::Label::Unknown => Self::Unknown,
         }
     }
 }

@@ -34,7 +34,7 @@ fn judge(case: &Case, settings: Value) -> Verdict {
     case.run(&configure::<Judge>(settings).unwrap()).unwrap().verdict.unwrap()
 }
 
-fn label(case: &Case) -> (String, u8) {
+fn label(case: &Case) -> (Label, u8) {
     let verdict = judge(case, json!({}));
     (verdict.label, verdict.score)
 }
@@ -48,7 +48,7 @@ fn a_listed_source_against_a_critical_target_is_malicious_and_says_why() {
         json!({"addresses": [{"address": TOR, "roles": ["source"], "scope": "public", "country_code": "DE"}]}),
     );
     let verdict = judge(&case, json!({}));
-    assert_eq!((verdict.label.as_str(), verdict.score), ("malicious", 88));
+    assert_eq!((verdict.label, verdict.score), (Label::Malicious, 88));
     let expected = [
         "185.220.101.1 (source) is on 7 block lists and a Tor exit",
         "the sensor rates the alert high",
@@ -62,7 +62,7 @@ fn a_listed_source_against_a_critical_target_is_malicious_and_says_why() {
 fn a_trusted_source_lowers_the_score_and_is_said_to_be_trusted() {
     let case = Case::new(json!({"severity": "critical"})).earlier("ip-reputation", listed(100, true));
     let verdict = judge(&case, json!({}));
-    assert_eq!((verdict.label.as_str(), verdict.score), ("benign", 0));
+    assert_eq!((verdict.label, verdict.score), (Label::Benign, 0));
     assert_eq!(verdict.reasons[0], "185.220.101.1 (source) is trusted (vpn)");
 }
 
@@ -71,16 +71,16 @@ fn thresholds_hold_exactly() {
     let case = |score: u8| Case::new(json!({})).earlier("ip-reputation", listed(score, false));
     let settings = json!({"weights": {"reputation": 100}});
     let label = |score| judge(&case(score), settings.clone()).label;
-    assert_eq!((label(70), label(69)), ("malicious".into(), "suspicious".into()));
-    assert_eq!((label(40), label(39)), ("suspicious".into(), "unknown".into()));
-    assert_eq!((label(20), label(19)), ("unknown".into(), "benign".into()));
+    assert_eq!((label(70), label(69)), (Label::Malicious, Label::Suspicious));
+    assert_eq!((label(40), label(39)), (Label::Suspicious, Label::Unknown));
+    assert_eq!((label(20), label(19)), (Label::Unknown, Label::Benign));
 }
 
 #[test]
 fn benign_needs_somebody_who_looked() {
-    assert_eq!(label(&Case::new(json!({"severity": "low"}))), ("unknown".into(), 8));
-    assert_eq!(label(&Case::new(json!({"severity": "low"})).earlier("ip-reputation", clean())), ("benign".into(), 8));
-    assert_eq!(label(&Case::new(json!({}))), ("unknown".into(), 0));
+    assert_eq!(label(&Case::new(json!({"severity": "low"}))), (Label::Unknown, 8));
+    assert_eq!(label(&Case::new(json!({"severity": "low"})).earlier("ip-reputation", clean())), (Label::Benign, 8));
+    assert_eq!(label(&Case::new(json!({}))), (Label::Unknown, 0));
 }
 
 #[test]

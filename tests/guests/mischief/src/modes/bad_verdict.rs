@@ -1,10 +1,10 @@
 //! Gives a verdict that is none, in a step that may give none.
 
-use dossier_sdk::{Answer, Failure, Verdict};
+use dossier_sdk::{Answer, Failure, Label, Verdict};
 
 use crate::Ask;
 
 pub fn enrich(_: &Ask<'_>) -> Result<Answer, Failure> {
-    let verdict = Verdict { label: "catastrophic".into(), score: 255, reasons: vec!["because".into()] };
+    let verdict = Verdict { label: Label::Malicious, score: 255, reasons: vec!["because".into()] };
     Ok(Answer::from_json("{}").verdict(verdict))
 }
