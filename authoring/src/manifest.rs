@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wasm_encoder::{ComponentSection as _, CustomSection};
-use wasmparser::{Parser, Payload};
+use wasmparser::{Chunk, Parser, Payload};
 
 /// The section's name.
 pub const SECTION: &str = "dossier:manifest";
@@ -205,18 +205,23 @@ impl Manifest {
 
 /// The section's bytes. A component that cannot be read to its end has no section; that it is damaged is found when it is
 /// compiled.
+///
+/// What is nested is skipped: its sections are not the component's own, and a parser for each level of a few million would cost
+/// whoever looks at the component hundreds of MB.
 fn section(component: &[u8]) -> Option<&[u8]> {
-    let mut depth = 0_u32;
-    for payload in Parser::new(0).parse_all(component) {
-        match payload.ok()? {
-            // Sections of what is nested are not the component's own.
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.checked_sub(1)?,
-            Payload::CustomSection(section) if depth == 0 && section.name() == SECTION => return Some(section.data()),
+    let mut parser = Parser::new(0);
+    let mut at = 0;
+    loop {
+        let Chunk::Parsed { consumed, payload } = parser.parse(component.get(at..)?, true).ok()? else { return None };
+        at += consumed;
+        match payload {
+            Payload::ModuleSection { unchecked_range: nested, .. }
+            | Payload::ComponentSection { unchecked_range: nested, .. } => at = usize::try_from(nested.end).ok()?,
+            Payload::CustomSection(section) if section.name() == SECTION => return Some(section.data()),
+            Payload::End(_) => return None,
             _ => {}
         }
     }
-    None
 }
 
 #[cfg(test)]

@@ -159,6 +159,10 @@ mod tests {
     #[test]
     fn the_sdk_stands_alone() {
         let text = standing_alone(SDK.get_file("Cargo.toml").unwrap().contents_utf8().unwrap());
-        assert!(!text.contains("workspace") && text.contains("\nversion = \"0.1.0\"\nedition = \"2024\"\nrust-version = \"1.95\""), "{text}");
+        assert!(
+            !text.contains("workspace")
+                && text.contains("\nversion = \"0.1.0\"\nedition = \"2024\"\nrust-version = \"1.95\""),
+            "{text}"
+        );
     }
 }

@@ -45,6 +45,10 @@ pub(crate) fn too_large() -> String {
     format!("it is larger than {} MiB; build it without debug information", MAX_COMPONENT >> 20)
 }
 
+/// Memory that the process which compiles may write to, in bytes: its heap and every private mapping, wasm's memories as well.
+/// Address space is no measure: wasm reserves much and uses little.
+pub(crate) const COMPILE_MEMORY: u64 = 3 << 30;
+
 /// Why plugins cannot be run at all.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginsError {

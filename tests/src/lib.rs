@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: servers and hosts of their own, started as processes and killed as such.
 
 pub mod alerts;
+pub mod guest;
 pub mod host;
+pub mod not_run;
 pub mod redis_server;
 pub mod threat_api;

@@ -2,6 +2,7 @@
 
 mod contract;
 mod end_to_end;
+mod guests;
 mod http;
 mod operations;
 mod plugins;

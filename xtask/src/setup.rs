@@ -108,11 +108,24 @@ pub fn redis() -> Result<()> {
     }
     let by_hand = "redis-server is not on PATH; install it (Debian, Ubuntu: sudo apt-get install redis-server; \
                    Fedora: sudo dnf install redis; macOS: brew install redis) and run this again";
-    say("Where there is an init system the package of redis-server also starts a Redis on 127.0.0.1:6379; the tests leave");
+    say(
+        "Where there is an init system the package of redis-server also starts a Redis on 127.0.0.1:6379; the tests leave",
+    );
     say("that alone and start servers of their own.");
     apt(&["redis-server"]).context(by_hand)?;
     ensure!(there(), by_hand);
     Ok(())
+}
+
+/// Sees to it that guests in C can be built, where that needs no question. Where it cannot be, their tests say that they did not
+/// run.
+pub fn c() {
+    let there = quietly(Command::new("clang-19").arg("--version")) && Path::new("/usr/lib/wasm32-wasi/libc.a").exists();
+    if !there && let Err(error) = apt(&["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]) {
+        say(&format!(
+            "There is no clang for WebAssembly, and {error:#}; tests of plugins in C say that they did not run."
+        ));
+    }
 }
 
 /// Installs Debian's packages where that needs no question. Nothing that is installed is removed for it.
@@ -123,10 +136,7 @@ pub fn apt(packages: &[&str]) -> Result<()> {
     ensure!(quietly(Command::new("apt-get").arg("--version")), "there is no apt-get here");
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     let sudo: &[&str] = if root { &[] } else { &["sudo", "-n"] };
-    ensure!(
-        root || quietly(Command::new("sudo").args(["-n", "true"])),
-        "apt-get may not be run without a password"
-    );
+    ensure!(root || quietly(Command::new("sudo").args(["-n", "true"])), "apt-get may not be run without a password");
     say(&format!("installing with apt-get: {}", packages.join(" ")));
     let apt = |arguments: &[&str]| {
         let words = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"], arguments].concat();

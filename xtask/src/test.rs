@@ -3,6 +3,7 @@
 //! It owns the order and the summary; the tests themselves lie with what they test, the end-to-end tests in `tests/`.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Project, done, say, seconds};
 use crate::{docs, tidy, wasm};
+
+/// Where tests that this machine lacks something for leave a file of their name that says why. In CI they fail instead.
+const NOT_RUN: &str = "target/not-run";
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -74,9 +78,17 @@ const TESTS: &[Part] = &[
 /// The first part that fails.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
+    // What earlier runs could not run is theirs.
+    let _ = std::fs::remove_dir_all(project.root.join(NOT_RUN));
     let mut tally = Tally::default();
     let mut summary: Vec<(&str, Duration, &str)> = Vec::new();
-    let set_up = Part { name: "set-up", work: |project, _, _| setup::lints(project).and_then(|()| setup::redis()) };
+    let set_up = Part {
+        name: "set-up",
+        work: |project, _, _| {
+            setup::c();
+            setup::lints(project).and_then(|()| setup::redis())
+        },
+    };
     let checks: &[Part] = if arguments.filter.is_some() { &[] } else { CHECKS };
     let parts: Vec<&Part> = std::iter::once(&set_up).chain(checks).chain(TESTS).collect();
 
@@ -99,7 +111,14 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         say(format!("{name:<22} {outcome:<8} {took:>12}").trim_end());
     }
     say(&format!("{:<22} {:<8} {:>12}", "all", "", seconds(started.elapsed())));
-    say(&format!("tests: {} passed, {} failed", tally.passed, tally.failed));
+    let not_run = not_run(&project.root.join(NOT_RUN));
+    say(&format!(
+        "tests: {} passed, {} failed, {} not run",
+        tally.passed.saturating_sub(not_run.len() as u64),
+        tally.failed,
+        not_run.len()
+    ));
+    not_run.iter().for_each(|line| say(&format!("not run: {line}")));
     failure.map_or(Ok(()), Err)
 }
 
@@ -138,6 +157,19 @@ fn tests(cargo: &mut Command, arguments: &Arguments, tally: &mut Tally) -> Resul
     Ok(())
 }
 
+/// The tests that passed without having run, each with the reason.
+fn not_run(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut lines: Vec<_> = entries
+        .map(|entry| {
+            let why = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            format!("{}: {why}", entry.file_name().display())
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
 /// What a test program's last line says.
 fn counted(line: &str) -> Option<Tally> {
     let counts = line.trim().strip_prefix("test result: ")?;
@@ -150,6 +182,15 @@ fn counted(line: &str) -> Option<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_did_not_run_is_named_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(not_run(&folder.path().join("none")).is_empty());
+        std::fs::write(folder.path().join("b_test"), "no compiler").unwrap();
+        std::fs::write(folder.path().join("a_test"), "no server").unwrap();
+        assert_eq!(not_run(folder.path()), ["a_test: no server", "b_test: no compiler"]);
+    }
 
     #[test]
     fn tests_are_counted_by_the_last_line_of_each_program() {

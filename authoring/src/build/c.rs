@@ -31,7 +31,9 @@ fn compiler() -> Result<PathBuf, BuildError> {
     let sdk = std::env::var_os("WASI_SDK_PATH").map(|sdk| Path::new(&sdk).join("bin/clang"));
     let found = sdk.into_iter().chain(COMPILERS.map(PathBuf::from)).find(|clang| links(clang));
     found.ok_or_else(|| BuildError::Missing {
-        what: "no clang here compiles C for wasm: it takes clang, lld, a libc and the compiler's runtime for wasm32-wasi".into(),
+        what:
+            "no clang here compiles C for wasm: it takes clang, lld, a libc and the compiler's runtime for wasm32-wasi"
+                .into(),
         next: format!(
             "on Debian type `sudo apt-get install --no-install-recommends {}`; elsewhere unpack wasi-sdk \
              (https://github.com/WebAssembly/wasi-sdk) and let WASI_SDK_PATH name its folder",

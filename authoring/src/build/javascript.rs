@@ -13,7 +13,8 @@ const SCRIPT: &str = include_str!("componentize.mjs");
 
 /// Sees to it that npm has brought what `package.json` names.
 pub(super) fn prepare(folder: &Path, say: Say<'_>) -> Result<(), BuildError> {
-    for (tool, what) in [("node", "Node.js, which runs componentize-js"), ("npm", "npm, which brings componentize-js")] {
+    for (tool, what) in [("node", "Node.js, which runs componentize-js"), ("npm", "npm, which brings componentize-js")]
+    {
         if !works(tool, &["--version"]) {
             return Err(BuildError::Missing {
                 what: format!("`{tool}` is not on PATH: {what}"),

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, Signal, getppid, nice, set_parent_process_death_signal, setrlimit};
 
 use crate::plugin::snapshot::{Report, Request, compile};
-use crate::plugin::{MAX_COMPONENT, too_large};
+use crate::plugin::{COMPILE_MEMORY, MAX_COMPONENT, too_large};
 
-/// Memory that the process may write to, in bytes. Address space is no measure: wasm reserves much and uses little.
-const DATA: u64 = 3 << 30;
+/// How long after the signal that says that its processor time is used up the process is killed, in seconds.
+const CPU_GRACE: u64 = 5;
 
 /// Compiles a plugin as the host does.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub struct Args {
     /// How much processor time it may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     cpu_seconds: u64,
+    /// How much memory it may write to, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = COMPILE_MEMORY)]
+    data: u64,
     /// End when this process, which started this one, ends
     #[arg(long, value_name = "PID")]
     parent: Option<i32>,
@@ -61,9 +64,16 @@ fn bound(args: &Args) -> io::Result<()> {
             return Err(io::Error::other("the host is gone"));
         }
     }
-    for (resource, limit) in [(Resource::Data, DATA), (Resource::Cpu, args.cpu_seconds), (Resource::Core, 0)] {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    let cpu = args.cpu_seconds;
+    for (resource, limit, maximum) in [
+        (Resource::Data, args.data, args.data),
+        (Resource::Cpu, cpu, cpu.saturating_add(CPU_GRACE)),
+        (Resource::Core, 0, 0),
+    ] {
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(maximum) })?;
     }
+    // Where the machine runs out of memory all the same it takes this process, and not the host. Not every system knows that.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
     // Where priorities cannot be lowered it runs with the one it has.
     let _ = nice(10);
     Ok(())

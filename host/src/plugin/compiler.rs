@@ -6,17 +6,19 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::COMPILE_MEMORY;
 use super::contract::Contract;
 use super::engine::Sandbox;
 use super::host_calls::Said;
@@ -26,12 +28,17 @@ use crate::digest::sha256_hex;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::PluginSaid;
 
-/// How long compiling may take, and how much longer for each MiB: an interpreter of 18 MB takes minutes on one slow core.
-const DEADLINE: Duration = Duration::from_secs(30);
-const DEADLINE_PER_MIB: Duration = Duration::from_secs(8);
+/// Processor time that compiling may take, and how much more for each MiB: an interpreter of 18 MB takes minutes on one slow core.
+/// It does not depend on what else the machine does, so a component that takes more is refused for good.
+const CPU: Duration = Duration::from_secs(30);
+const CPU_PER_MIB: Duration = Duration::from_secs(8);
 
-/// How much a child may say, in bytes.
-const MAX_REPORT: u64 = 1 << 20;
+/// How much longer than its processor time a child may live. It has the lowest priority, so that a busy machine makes it slow;
+/// one that is not done by then is tried again later.
+const PATIENCE: u32 = 3;
+
+/// How much a child may say, in bytes: 128 lines of 4 KiB, of which each byte may take six in JSON.
+const MAX_REPORT: u64 = 4 << 20;
 const MAX_COMPLAINT: u64 = 4 << 10;
 
 /// How long unused code is kept.
@@ -145,13 +152,14 @@ impl Compiler {
             ["component.wasm", "settings.json", "code"].map(|name| folder.path().join(name));
 
         let mebibytes = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
-        let deadline = DEADLINE.saturating_add(DEADLINE_PER_MIB.saturating_mul(mebibytes));
+        let cpu = CPU.saturating_add(CPU_PER_MIB.saturating_mul(mebibytes));
+        let deadline = cpu.saturating_mul(PATIENCE);
         let mut child = Command::new(&self.program)
             .arg("compile")
             .args([std::ffi::OsStr::new("--settings"), settings.as_os_str()])
             .args([std::ffi::OsStr::new("--output"), output.as_os_str()])
             .args(["--memory", &step.limits.memory.to_string()])
-            .args(["--cpu-seconds", &deadline.as_secs().to_string()])
+            .args(["--cpu-seconds", &cpu.as_secs().to_string()])
             .args(["--parent", &std::process::id().to_string()])
             .arg(&component)
             // The variables hold the operator's secrets; there is no use for them there.
@@ -189,13 +197,7 @@ impl Compiler {
                 self.pass_on(&step.name, &said);
                 Err(CompileError::Refused(why))
             }
-            Err(_) => {
-                let complaint = String::from_utf8_lossy(&complaint);
-                let complaint = complaint.lines().next().unwrap_or("it said nothing");
-                // Nothing but the machine kills it from outside: the deadline is told apart.
-                let ended = if status.signal() == Some(9) { CompileError::Failed } else { CompileError::Refused };
-                Err(ended(format!("the process that compiles it ended with {status}: {complaint}")))
-            }
+            Err(_) => Err(ended(status, &String::from_utf8_lossy(&complaint), cpu)),
         }
     }
 
@@ -267,6 +269,26 @@ impl Kept {
         )]
         let component = unsafe { Component::deserialize(engine, &code) }.ok()?;
         Some(Code { component, compiled: label.compiled })
+    }
+}
+
+/// What the end of a child that gave no report means. Its bounds are the component's to keep; nothing but the machine kills it
+/// from outside.
+fn ended(status: ExitStatus, complaint: &str, cpu: Duration) -> CompileError {
+    let complaint = complaint.lines().find(|line| !line.is_empty()).unwrap_or("it said nothing");
+    match status.signal().map(Signal::from_named_raw) {
+        Some(Some(Signal::XCPU)) => CompileError::Refused(format!(
+            "compiling it takes more than {} s of processor time; make it smaller",
+            cpu.as_secs()
+        )),
+        Some(Some(Signal::ABORT)) if complaint.starts_with("memory allocation") => CompileError::Refused(format!(
+            "compiling it takes more than {} MiB of memory; make it smaller",
+            COMPILE_MEMORY >> 20
+        )),
+        Some(Some(Signal::KILL)) => {
+            CompileError::Failed(format!("the process that compiles it was killed: {complaint}"))
+        }
+        _ => CompileError::Refused(format!("the process that compiles it ended with {status}: {complaint}")),
     }
 }
 

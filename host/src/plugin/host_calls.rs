@@ -165,6 +165,14 @@ impl State {
         }
     }
 
+    /// Puts the clock and the random numbers of `wasi:*` back to their beginning, so that a call sees the same ones in an instance
+    /// that served before, or that was just configured, as in a fresh copy.
+    pub(super) fn rewind(&mut self) {
+        if let Some(wasi) = &mut self.wasi {
+            wasi.rewind();
+        }
+    }
+
     /// What was said and kept.
     pub(super) fn take_said(&mut self) -> Vec<Said> {
         self.flush_prints();
@@ -332,26 +340,27 @@ pub(super) async fn send_all(state: &mut State, requests: Vec<Request>) -> Vec<R
     let turns = call.turn.take().map(|turn| Arc::clone(turn.semaphore()));
     let now = Instant::now();
     let longest = call.deadline.saturating_duration_since(now).mul_f64(0.8);
-    let answers: Vec<Result<Response, HttpError>> = match state.grants.client.as_ref().filter(|_| state.grants.http.may_ask()) {
-        Some(client) => {
-            let asker = &state.grants.http;
-            let sent = requests.into_iter().map(|request| {
-                let deadline = now + request.timeout.map_or(longest, |timeout| timeout.min(longest));
-                client.send(asker, request, deadline)
-            });
-            let answered = futures_util::future::join_all(sent).await.into_iter();
-            let take = |answered: Answered| {
-                call.cached |= answered.cached;
-                call.fails_until = call.fails_until.max(answered.fails_until);
-                answered.result
-            };
-            answered.map(take).collect()
-        }
-        None => denied(&format!(
-            "no HTTP interface is granted to step \"{}\"; add http = [...] to its [[step]]",
-            state.grants.step
-        )),
-    };
+    let answers: Vec<Result<Response, HttpError>> =
+        match state.grants.client.as_ref().filter(|_| state.grants.http.may_ask()) {
+            Some(client) => {
+                let asker = &state.grants.http;
+                let sent = requests.into_iter().map(|request| {
+                    let deadline = now + request.timeout.map_or(longest, |timeout| timeout.min(longest));
+                    client.send(asker, request, deadline)
+                });
+                let answered = futures_util::future::join_all(sent).await.into_iter();
+                let take = |answered: Answered| {
+                    call.cached |= answered.cached;
+                    call.fails_until = call.fails_until.max(answered.fails_until);
+                    answered.result
+                };
+                answered.map(take).collect()
+            }
+            None => denied(&format!(
+                "no HTTP interface is granted to step \"{}\"; add http = [...] to its [[step]]",
+                state.grants.step
+            )),
+        };
     if let Some(turns) = turns {
         call.turn = turns.acquire_owned().await.ok();
     }

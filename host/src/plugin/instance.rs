@@ -74,6 +74,7 @@ pub(super) fn store(
     store.limiter(|state| &mut state.memory);
     store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
     store.set_hostcall_fuel(limits.answer.saturating_add(HOSTCALL_ROOM));
+    store.set_max_component_handles(super::limits::HANDLES);
     Ok(store)
 }
 
@@ -149,6 +150,7 @@ impl Instances {
         match self.ready(store, plugin).await? {
             Ok(plugin) => {
                 begin(store.data_mut());
+                store.data_mut().rewind();
                 plugin.enrich(store).await
             }
             Err(why) => {

@@ -23,6 +23,9 @@ pub(super) const TABLES: u32 = 8;
 /// Elements of one table; an interpreter has some ten thousand functions.
 pub(super) const TABLE_ELEMENTS: usize = 1 << 16;
 
+/// Handles of all resources, its own ones as well, that a component may hold at once; each is memory of the host's.
+pub(super) const HANDLES: usize = 1024;
+
 /// The longest text that a plugin may put into an error, in bytes: it ends in records and log lines.
 const MAX_DETAIL: usize = 4 << 10;
 

@@ -21,6 +21,9 @@ use crate::pipeline::{Failure, Stage};
 /// Fuel for the start and for `configure`: an interpreter that starts up needs a lot. A loop ends by it within seconds.
 const FUEL: u64 = 3_000_000_000;
 
+/// The largest machine code, in bytes; the host holds it in memory. An interpreter of 18 MB has some 60 MB.
+const MAX_CODE: usize = 256 << 20;
+
 /// The longest texts of a description, in bytes.
 const MAX_NAME: usize = 128;
 const MAX_SUMMARY: usize = 1024;
@@ -146,6 +149,9 @@ async fn compile_with(
         result_schema::parse(schema).map_err(|why| format!("its description's result-schema {why}"))?;
     }
     let code = component.serialize().map_err(|error| error.to_string())?;
+    if code.len() > MAX_CODE {
+        return Err(format!("its machine code is larger than {} MiB; make it smaller", MAX_CODE >> 20));
+    }
     let compiled = Compiled {
         name: described.name,
         version: described.version,
@@ -190,6 +196,10 @@ async fn copy_configured(
     said.append(&mut store.data_mut().take_said());
     match copied {
         Ok(Ok((copy, results))) => match results.into_iter().next() {
+            Some(Val::Result(Ok(_))) if store.data().wasi.as_ref().is_some_and(|wasi| wasi.is_held()) => {
+                said.clear();
+                Ok(Err("it holds handles of wasi:* when it is configured, which a copy would not have".into()))
+            }
             Some(Val::Result(Ok(_))) => Ok(Ok(copy)),
             Some(Val::Result(Err(Some(why)))) => match *why {
                 Val::String(why) => Err(refused_settings(why)),

@@ -1,0 +1,4 @@
+;; Has a start function that never ends.
+(func $start (loop $again (br $again)))
+(start $start)
+(func $enrich (param i32))
