@@ -84,8 +84,9 @@ mod tests {
             .row("hosts", "192.0.2.7", json!({ "owner": "guests" }));
         let answer = case.run(&plugin).unwrap();
         let fields: Value = serde_json::from_str(&answer.fields).unwrap();
-        let expected = json!({ "address": "192.0.2.7", "role": "source", "row": { "owner": "guests" } });
-        assert_eq!(fields, json!({ "matches": [expected] }));
+        let row = json!({ "owner": "guests" });
+        let found = json!({ "address": "192.0.2.7", "role": "source", "row": row });
+        assert_eq!(fields, json!({ "matches": [found] }));
     }
 
     #[test]
