@@ -161,8 +161,14 @@ fn a_fixture_can_expect_each_way_to_fail() {
         ("trap", json!({ "alert": { "mischief": "trap" } })),
         ("out-of-fuel", json!({ "alert": { "mischief": "loop" } })),
         ("memory", json!({ "alert": { "mischief": "grow" }, "limits": { "memory": "4MiB" } })),
-        ("timeout", json!({ "alert": { "mischief": "loop" }, "limits": { "fuel": 1_000_000_000_000_u64, "timeout_ms": 200 } })),
-        ("invalid-output", json!({ "alert": { "mischief": "big-answer", "bytes": 2000 }, "limits": { "answer": "1KiB" } })),
+        (
+            "timeout",
+            json!({ "alert": { "mischief": "loop" }, "limits": { "fuel": 1_000_000_000_000_u64, "timeout_ms": 200 } }),
+        ),
+        (
+            "invalid-output",
+            json!({ "alert": { "mischief": "big-answer", "bytes": 2000 }, "limits": { "answer": "1KiB" } }),
+        ),
         ("refused", json!({ "alert": {}, "settings": { "refuse": "so there" } })),
     ] {
         let mut fixture = fixture;
@@ -270,12 +276,8 @@ fn validate_shows_what_a_plugin_asks_for_beside_what_it_was_granted() {
 fn a_host_that_is_watched_tells_of_reloads_refusals_and_results() {
     let site = site();
     let log = std::fs::File::create(site.path("watched.txt")).expect("a file");
-    let mut child = site
-        .command(&["run", "--watch"])
-        .stdout(log)
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("dossier runs");
+    let mut child =
+        site.command(&["run", "--watch"]).stdout(log).stderr(Stdio::inherit()).spawn().expect("dossier runs");
     let told = |what: &str| {
         wait_for(what, || {
             let text = std::fs::read_to_string(site.path("watched.txt")).ok()?;
