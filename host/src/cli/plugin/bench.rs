@@ -205,14 +205,13 @@ fn write_table<W: Write>(fresh: &mut Samples, reused: &mut Samples, out: &mut Ou
         _ => format!("{:.1} ms", nanoseconds as f64 / 1e6),
     };
     let kib = |bytes: u64| format!("{} KiB", grouped(bytes >> 10));
-    let number = |number: u64| grouped(number);
     writeln!(out, "{:<10} {:<7} {:>12} {:>12} {:>12} {:>14}", "", "", "min", "median", "p99", "calls/s")?;
     for (name, samples) in [("fresh", &mut *fresh), ("reused", &mut *reused)] {
         let each = samples.nanoseconds.len() as f64 / samples.took.as_secs_f64().max(1e-9);
-        let rows: [(&str, &mut Vec<u64>, &dyn Fn(u64) -> String); 3] = [
-            ("time", &mut samples.nanoseconds, &time),
-            ("fuel", &mut samples.fuel, &number),
-            ("memory", &mut samples.memory, &kib),
+        let rows: [(&str, &mut Vec<u64>, fn(u64) -> String); 3] = [
+            ("time", &mut samples.nanoseconds, time),
+            ("fuel", &mut samples.fuel, grouped),
+            ("memory", &mut samples.memory, kib),
         ];
         for (at, (what, values, shown)) in rows.into_iter().enumerate() {
             let [least, median, most] = spread(values).map(shown);

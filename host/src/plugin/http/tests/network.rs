@@ -36,7 +36,7 @@ fn with(config: &HttpConfig, resolver: Resolver, roots: &[Certificate]) -> Http 
 
 #[tokio::test]
 async fn a_name_is_resolved_once_and_the_connection_goes_to_that_address() {
-    let (address, count) = counting_server(Duration::ZERO, |request| ok(request)).await;
+    let (address, count) = counting_server(Duration::ZERO, ok).await;
     // The server listens on 127.0.0.1 only: a second look-up would lead elsewhere.
     let (lookup, lookups) = changing(&[&["127.0.0.1"], &["127.0.0.2"]]);
     let url = format!("http://changes.example:{}/", address.port());
