@@ -199,6 +199,9 @@ fn spread(values: &mut [u64]) -> [u64; 3] {
     [at(0), at(50), at(99)]
 }
 
+/// How a figure is shown.
+type Shown = fn(u64) -> String;
+
 fn write_table<W: Write>(fresh: &mut Samples, reused: &mut Samples, out: &mut Out<W>) -> std::io::Result<()> {
     let time = |nanoseconds: u64| match nanoseconds {
         0..10_000_000 => format!("{:.1} µs", nanoseconds as f64 / 1e3),
@@ -208,7 +211,7 @@ fn write_table<W: Write>(fresh: &mut Samples, reused: &mut Samples, out: &mut Ou
     writeln!(out, "{:<10} {:<7} {:>12} {:>12} {:>12} {:>14}", "", "", "min", "median", "p99", "calls/s")?;
     for (name, samples) in [("fresh", &mut *fresh), ("reused", &mut *reused)] {
         let each = samples.nanoseconds.len() as f64 / samples.took.as_secs_f64().max(1e-9);
-        let rows: [(&str, &mut Vec<u64>, fn(u64) -> String); 3] = [
+        let rows: [(&str, &mut Vec<u64>, Shown); 3] = [
             ("time", &mut samples.nanoseconds, time),
             ("fuel", &mut samples.fuel, grouped),
             ("memory", &mut samples.memory, kib),
