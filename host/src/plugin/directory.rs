@@ -276,9 +276,12 @@ impl Directory {
         let (sha256, why, instead, again) = match outcome {
             // Looked at again at the next scan, once it is settled; or gone, which the next scan sees.
             Outcome::Changed => return,
-            Outcome::Same => {
-                entry.dealt_with = Some(found);
-                entry.refused = None;
+            Outcome::Same(sha256) => {
+                // Unless it was taken out meanwhile: then the next scan has it looked at again.
+                if entry.serving.as_ref().is_some_and(|serving| serving.loaded.sha256 == sha256) {
+                    entry.dealt_with = Some(found);
+                    entry.refused = None;
+                }
                 return;
             }
             Outcome::Loaded(candidate) => {
@@ -317,6 +320,8 @@ impl Directory {
     async fn serve(&mut self, plugin: String, candidate: Candidate, took: Duration) {
         let Candidate { loaded, bytes, proven, first, good } = candidate;
         let entry = self.entries.entry(plugin.clone()).or_default();
+        // What proved itself or failed while this one was loaded is known here.
+        let good = entry.good.take().or(good).filter(|good| good.sha256 != loaded.sha256);
         self.telemetry.emit(&PluginLoaded {
             plugin: &plugin,
             version: &loaded.version,
@@ -338,7 +343,7 @@ impl Directory {
                 instead: good.as_ref().map(|good| good.sha256.as_str()),
             });
             // In want of one that has proven itself, the first one is better than none.
-            entry.good = if first { Some(Arc::clone(&loaded)) } else { good };
+            entry.good = good.or_else(|| Some(Arc::clone(&loaded)));
             entry.serving = Some(Serving { loaded: Arc::clone(&loaded), probation: Some((probation, bytes.clone())) });
             if first {
                 self.keep(&plugin, &loaded, bytes, false).await;

@@ -71,7 +71,8 @@ impl Directory {
         });
         if let Some(entry) = self.entries.get_mut(plugin) {
             entry.serving = Some(Serving { loaded: instead, probation: None });
-            entry.refused = Some((Some(sha256.to_owned()), format!("it was taken out: {why}")));
+            // What is refused by now is another file, and the one that somebody can do something about.
+            entry.refused.get_or_insert_with(|| (Some(sha256.to_owned()), format!("it was taken out: {why}")));
         }
         // Alerts first; what is written is for the next start.
         self.publish();
