@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Good;
 use super::folder::{Found, list, read};
 use crate::config::Finding;
 use crate::pipeline::{LoadedStep, Stage};
@@ -67,7 +68,7 @@ pub(super) struct Candidate {
     /// Whether no version of the plugin is kept yet.
     pub first: bool,
     /// The last good version, if it was not known before, is another one and can be loaded.
-    pub good: Option<Arc<Loaded>>,
+    pub good: Option<Good>,
 }
 
 /// A file that is not to serve.
@@ -154,10 +155,10 @@ async fn try_load(
     let loaded = loader.load(plugin, &file, before.as_ref()).await.map_err(|error| Refusal::of(sha256, error))?;
     let is_last_good = last_good.as_ref().is_some_and(|last_good| last_good.sha256 == *sha256);
     let good = match &last_good {
-        Some(last_good)
-            if known.good.is_none() && !is_last_good && !pinned && purpose != Purpose::Check =>
-        {
-            loader.load(plugin, last_good, None).await.ok().map(Arc::new)
+        Some(last_good) if known.good.is_none() && !is_last_good && !pinned && purpose != Purpose::Check => {
+            let loaded = loader.load(plugin, last_good, None).await.ok();
+            let unproven = remembered.unproven.then(|| last_good.bytes.clone());
+            loaded.map(|loaded| Good { loaded: Arc::new(loaded), unproven })
         }
         _ => None,
     };

@@ -117,3 +117,17 @@ async fn a_file_that_is_touched_while_its_version_is_taken_out_is_looked_at_agai
     assert_eq!(directory.entries["guest"].dealt_with.as_ref(), Some(&touched));
     assert!(directory.health.notices().is_empty());
 }
+
+#[tokio::test]
+async fn a_version_that_has_proven_nothing_is_on_probation_again_when_it_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut directory = empty(folder.path()).await;
+    let found = Err("a state".to_owned());
+    directory.finish(load_of(&found, new_version("1"))).await;
+    directory.finish(load_of(&found, new_version("2"))).await;
+    decide(&mut directory, false).await;
+    assert_eq!(serving(&directory), "1");
+    decide(&mut directory, false).await;
+    assert_eq!(serving(&directory), "1", "it serves on, and nothing goes back to it");
+    assert!(directory.entries["guest"].good.is_none());
+}
