@@ -225,7 +225,7 @@ fn a_version_that_asks_for_more_waits_until_it_is_granted_or_pinned() {
     put(&site, &greedy);
     let line = told(&host, "plugin refused", &greedy);
     let why = field(&line, "why").and_then(Value::as_str).expect("a reason");
-    assert!(why.contains("table \"secrets\" (it is curious)") && why.contains("memory = 33554432"), "{why}");
+    assert!(why.contains("table \"secrets\" (it is curious)") && why.contains("memory = \"32768KiB\""), "{why}");
     assert_eq!(metric(&host, "dossier_plugin_refusals_total{plugin=\"guest\"}"), 1.0);
     noticed(&host, "it asks for more");
     send(&site, 0..5);

@@ -274,7 +274,7 @@ async fn a_version_that_asks_for_more_is_refused_until_it_is_granted_or_pinned()
         place.put("guest.wasm", &greedy);
         noticed(&place, &plugins, "it asks for more than the version before it: table \"secrets\" (it is curious)")
             .await;
-        noticed(&place, &plugins, "memory = 33554432 where the step has 16777216").await;
+        noticed(&place, &plugins, "memory = \"32768KiB\" where the step has \"16384KiB\"").await;
         assert_eq!(calls(&serves(&plugins, "1.0.0").await, 1).await, 0);
         // To take the file away before makes no difference, nor does a restart: what was good before is what counts.
         fs::remove_file(place.path("guest.wasm")).unwrap();
