@@ -7,5 +7,6 @@ mod guests;
 mod http;
 mod operations;
 mod plugins;
+mod probation;
 mod queues;
 mod redis_queue;
