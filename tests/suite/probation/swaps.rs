@@ -31,7 +31,7 @@ fn version(number: u32, also: &str) -> Vec<u8> {
         "guest",
         &format!(
             "(func $enrich (param $amount i32) (local $left i32)
-               (local.set $left (i32.const 3000000))
+               (local.set $left (i32.const 1000000))
                (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
                {also}
                (call $saw (i64.const {number})))"
