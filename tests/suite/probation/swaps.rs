@@ -86,7 +86,7 @@ impl Swapped {
         match number % 5 {
             // Bytes that are no component, or only begin as one does.
             0 => {
-                let begin: &[u8] = if number % 2 == 0 { b"" } else { b"\0asm\x0d\0\x01\0" };
+                let begin: &[u8] = if number.is_multiple_of(2) { b"" } else { b"\0asm\x0d\0\x01\0" };
                 let corrupt = [begin, number.to_string().repeat(100).as_bytes()].concat();
                 put(site, &corrupt);
                 told(host, "plugin refused", &corrupt);
