@@ -271,6 +271,7 @@ async fn a_version_that_asks_for_more_is_refused_until_it_is_granted_or_pinned()
         let mut place = Place::new(PROBATION);
         place.put("guest.wasm", &GUEST.component());
         let plugins = place.start().await;
+        calls(&serves(&plugins, "1.0.0").await, 10).await;
         place.put("guest.wasm", &greedy);
         noticed(&place, &plugins, "it asks for more than the version before it: table \"secrets\" (it is curious)")
             .await;

@@ -1,14 +1,14 @@
 //! A hundred swaps of a plugin while its queue is never empty: good versions, broken files, half-written ones, versions that ask
-//! for more and versions that trap.
+//! for more, versions that trap, and versions that come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dossier::digest::sha256_hex;
 use dossier_tests::guest::framed;
-use dossier_tests::host::{Host, Site};
+use dossier_tests::host::{Host, Site, wait_for};
 use dossier_tests::redis_server::RedisServer;
 use serde_json::Value;
 
@@ -58,10 +58,19 @@ fn feed(kind: &Kind, site: &Site, stop: &AtomicBool) -> (u32, u64) {
             site.send(&alerts(sent..sent + CHUNK));
             sent += CHUNK;
         } else {
-            std::thread::yield_now();
+            // Whoever asks without a pause takes the processor from the host.
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
     (sent, least)
+}
+
+/// How often a version has passed its probation.
+fn passes(host: &Host, version: &[u8]) -> usize {
+    let digest = sha256_hex(version);
+    let passed =
+        |line: &&Value| line.to_string().contains("passed its probation") && line.to_string().contains(&digest);
+    host.log().iter().filter(passed).count()
 }
 
 /// What came of the swaps: the number that each version answers with that ever served, and the versions that were taken out.
@@ -77,7 +86,7 @@ impl Swapped {
         match number % 5 {
             // Bytes that are no component, or only begin as one does.
             0 => {
-                let begin: &[u8] = if number % 2 == 0 { b"" } else { b"\0asm\x0d\0\x01\0" };
+                let begin: &[u8] = if number.is_multiple_of(2) { b"" } else { b"\0asm\x0d\0\x01\0" };
                 let corrupt = [begin, number.to_string().repeat(100).as_bytes()].concat();
                 put(site, &corrupt);
                 told(host, "plugin refused", &corrupt);
@@ -104,10 +113,12 @@ impl Swapped {
                 told(host, TAKEN_OUT, &bad);
                 self.taken_out.insert(sha256_hex(&bad));
             }
+            // One that was good two rounds before: it has to prove itself again.
             _ => {
-                let good = self.serves(number, "");
+                let good = self.serves(number.saturating_sub(8), "");
+                let passed = passes(host, &good);
                 put(site, &good);
-                told(host, "plugin passed its probation", &good);
+                wait_for("it to pass again", || (passes(host, &good) > passed).then_some(()));
             }
         }
     }
