@@ -9,3 +9,4 @@ mod operations;
 mod plugins;
 mod queues;
 mod redis_queue;
+mod tutorial;
