@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const SOON: Duration = Duration::from_secs(300);
 
 /// Stands before the status and the folder after each block.
-const MARK: &str = "--- the block's end:";
+const MARK: &str = "--- end of the block:";
 
 /// The person.
 pub struct Typist {
@@ -153,8 +153,12 @@ impl Terminal {
     /// Ctrl-C, after which it must end well.
     fn interrupt(&mut self) -> Result<()> {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::INT)?;
-        while let Ok(line) = self.lines.recv_timeout(SOON) {
-            self.shown.push_str(&line);
+        loop {
+            match self.lines.recv_timeout(SOON) {
+                Ok(line) => self.shown.push_str(&line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => bail!("it goes on after Ctrl-C; it showed:\n{}", self.shown),
+            }
         }
         let status = self.child.wait()?;
         ensure!(status.success(), "it ended with {status} after Ctrl-C; it showed:\n{}", self.shown);
@@ -227,7 +231,9 @@ mod tests {
     #[test]
     fn a_terminal_is_left_open_until_the_end_and_must_end_well() {
         let open = |at_ctrl_c: &str| {
-            format!("```sh terminal=one\nbash -c 'trap \"{at_ctrl_c}\" INT; echo up; while :; do read -t 1; done'\n```\n```text terminal=one\nup\n```\n")
+            format!(
+                "```sh terminal=one\nbash -c 'trap \"{at_ctrl_c}\" INT; echo up; while :; do read -t 1; done'\n```\n```text terminal=one\nup\n```\n"
+            )
         };
         follow(&open("exit 0")).expect("it ends well");
         assert!(wrong(&open("exit 3")).contains("ended with exit status: 3"));
