@@ -13,7 +13,7 @@
 //! | `… title="FILE"` | the text of a file, which is written |
 //!
 //! In what is printed `…` stands for anything in a line, a line of `…` alone for any lines, and `≈` before a figure says that
-//! figure, and its unit of time, to be an example. How many spaces there are does not matter.
+//! figure, and its unit of time, to be an example. How many spaces there are does not matter, nor empty lines at the end.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
@@ -129,10 +129,10 @@ impl Pattern {
         Some(self.regex.find(text)?.end())
     }
 
-    /// Whether a text is this, and nothing more.
+    /// Whether a text is this, and nothing more but empty lines at its end.
     pub fn is(&self, text: &str) -> bool {
         let whole = Regex::new(&format!("{}$", self.regex)).expect("a pattern with an end is a pattern");
-        whole.is_match(text)
+        whole.is_match(&format!("{}\n", text.trim_end()))
     }
 
     /// As it stands in the page.
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn only_what_is_marked_may_vary() {
         let exact = pattern("ok    a (1)\n");
-        assert!(exact.is("ok a (1)\n") && exact.is("ok    a (1)  \n"));
+        assert!(exact.is("ok a (1)\n") && exact.is("ok    a (1)  \n\n"));
         assert!(!exact.is("ok    a (2)\n") && !exact.is("ok    a (1)\nmore\n") && !exact.is("ok a\n"));
         let figures = pattern("took ≈4.2 µs, ≈15,252 fuel, 7 rows\n");
         assert!(figures.is("took 12 ms, 814 fuel, 7 rows\n"));
