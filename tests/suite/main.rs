@@ -10,3 +10,4 @@ mod plugins;
 mod probation;
 mod queues;
 mod redis_queue;
+mod tutorial;
