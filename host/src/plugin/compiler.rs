@@ -119,7 +119,7 @@ impl Compiler {
     ///
     /// # Errors
     /// No temporary folder can be made.
-    fn temporary(program: PathBuf, telemetry: Arc<Telemetry>) -> io::Result<Self> {
+    pub(super) fn temporary(program: PathBuf, telemetry: Arc<Telemetry>) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dossier-").tempdir()?;
         Ok(Self { program, cache: folder.path().to_owned(), telemetry, _temporary: Some(folder) })
     }
