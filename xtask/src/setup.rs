@@ -122,25 +122,21 @@ pub fn redis() -> Result<()> {
 /// that they did not run.
 pub fn languages() {
     let works = |program: &str, arguments: &[&str]| quietly(Command::new(program).args(arguments));
-    let c = || build::c_compiler().is_ok();
-    let javascript = || works("node", &["--version"]) && works("npm", &["--version"]);
-    let python = || works("python3", &["-c", "import venv, ensurepip"]);
-    let all: [(&str, &dyn Fn() -> bool, &[&str]); 3] = [
-        ("C", &c, &build::C_PACKAGES),
-        ("JavaScript", &javascript, &["nodejs", "npm"]),
-        ("Python", &python, &["python3", "python3-venv"]),
-    ];
-    for (language, there, packages) in all {
-        if there() {
-            continue;
-        }
-        let why = match apt(packages) {
-            Ok(()) if there() => continue,
-            Ok(()) => "Debian's packages do not bring it".to_owned(),
-            Err(error) => format!("{error:#}"),
-        };
-        say(&format!("Plugins in {language} cannot be built here, and {why}; their tests say that they did not run."));
+    language("C", &build::C_PACKAGES, || build::c_compiler().is_ok());
+    language("JavaScript", &["nodejs", "npm"], || works("node", &["--version"]) && works("npm", &["--version"]));
+    language("Python", &["python3", "python3-venv"], || works("python3", &["-c", "import venv, ensurepip"]));
+}
+
+fn language(language: &str, packages: &[&str], there: impl Fn() -> bool) {
+    if there() {
+        return;
     }
+    let why = match apt(packages) {
+        Ok(()) if there() => return,
+        Ok(()) => "Debian's packages do not bring it".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    say(&format!("Plugins in {language} cannot be built here, and {why}; their tests say that they did not run."));
 }
 
 /// Installs Debian's packages where that needs no question. Nothing that is installed is removed for it.
