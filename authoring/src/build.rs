@@ -17,7 +17,7 @@ use crate::language::Language;
 use crate::manifest::Manifest;
 use crate::toolchain;
 
-pub use c::PACKAGES as C_PACKAGES;
+pub use c::{PACKAGES as C_PACKAGES, compiler as c_compiler};
 
 /// A component that was built.
 #[derive(Debug, Clone)]

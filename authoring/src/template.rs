@@ -13,6 +13,9 @@ static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit/v1");
 
+/// The package that a plugin in Rust depends on and carries along.
+const SDK_NAME: &str = "dossier-sdk";
+
 /// What a template writes where the plugin's name belongs.
 const NAME: &str = "{{name}}";
 
@@ -29,6 +32,9 @@ pub enum TemplateError {
         .0.display()
     )]
     Name(PathBuf),
+    /// It is built with something of this name.
+    #[error("\"{0}\" is the name of what a plugin in Rust is built with; choose another name")]
+    Taken(String),
     /// There is something already.
     #[error("{} is there already; choose another name, or move it away", .0.display())]
     Exists(PathBuf),
@@ -45,10 +51,13 @@ pub enum TemplateError {
 /// Writes a plugin's folder, whose last part is the plugin's name.
 ///
 /// # Errors
-/// See [`TemplateError`]. What was written before an error stays.
+/// See [`TemplateError`]. Nothing half-written is left.
 pub fn create(folder: &Path, language: Language) -> Result<(), TemplateError> {
     let name = folder.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name));
     let name = name.ok_or_else(|| TemplateError::Name(folder.to_owned()))?;
+    if language == Language::Rust && name == SDK_NAME {
+        return Err(TemplateError::Taken(name.to_owned()));
+    }
     if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent).map_err(|error| TemplateError::Write { path: parent.to_owned(), error })?;
     }
@@ -57,6 +66,14 @@ pub fn create(folder: &Path, language: Language) -> Result<(), TemplateError> {
         io::ErrorKind::AlreadyExists => TemplateError::Exists(folder.to_owned()),
         _ => TemplateError::Write { path: folder.to_owned(), error },
     })?;
+    fill(folder, name, language).inspect_err(|_| {
+        // It was made above and is ours. What cannot be written to can perhaps not be deleted from either.
+        let _ = fs::remove_dir_all(folder);
+    })
+}
+
+/// Writes what belongs into the folder.
+fn fill(folder: &Path, name: &str, language: Language) -> Result<(), TemplateError> {
     let parts: &[&str] = match language {
         Language::Rust => &["common", "rust"],
         Language::JavaScript => &["common", "world", "js"],
@@ -146,14 +163,40 @@ mod tests {
             let folder = place.path().join("new").join(&name);
             create(&folder, language).unwrap();
             assert_eq!(Language::of(&folder), Some(language));
-            for file in ["README.md", "plugin.toml", ".gitignore", "tests/known-address.json"] {
-                let text = fs::read_to_string(folder.join(file)).unwrap();
-                assert!(!text.contains(NAME) && !text.is_empty(), "{language}: {file}");
+            for file in ["README.md", "plugin.toml", ".gitignore", "tests/known-address.json", "try/alert.json"] {
+                assert!(folder.join(file).is_file(), "{language}: {file}");
+            }
+            for path in files(&folder) {
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(!text.contains("{{") && !text.is_empty(), "{}", path.display());
             }
             crate::manifest::Manifest::from_toml(&fs::read_to_string(folder.join("plugin.toml")).unwrap()).unwrap();
             assert!(matches!(create(&folder, language), Err(TemplateError::Exists(_))));
         }
         assert!(matches!(create(&place.path().join("My Plugin"), Language::C), Err(TemplateError::Name(_))));
+        let sdk = place.path().join("dossier-sdk");
+        assert!(matches!(create(&sdk, Language::Rust), Err(TemplateError::Taken(_))) && !sdk.exists());
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_written_whole_is_not_there_at_all() {
+        let place = tempfile::tempdir().unwrap();
+        // Room for the folder in the longest path, which has 4095 bytes, and not for what lies in it.
+        let mut parent = place.path().to_owned();
+        while parent.as_os_str().len() < 4096 - 250 {
+            parent.push("d".repeat(100));
+        }
+        fs::create_dir_all(&parent).unwrap();
+        let room = 4095 - parent.as_os_str().len() - "/".len() - "/plugin.toml".len();
+        let folder = parent.join("n".repeat(room.min(MAX_NAME)));
+        let error = create(&folder, Language::Rust).unwrap_err();
+        assert!(matches!(error, TemplateError::Write { .. }), "{error}");
+        assert_eq!(fs::read_dir(&parent).unwrap().count(), 0);
     }
 
     #[test]

@@ -4,21 +4,17 @@
 use std::path::Path;
 use std::process::Command;
 
+use dossier_authoring::{build, component};
 use wasm_encoder::{
     CodeSection, ComponentSection as _, ComponentSectionId, Function, FunctionSection, Module, RawSection, TypeSection,
 };
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 use crate::host::{built, root};
 
 /// What a text stands in; see there.
 const FRAME: &str = include_str!("../guests/frame.wat");
-
-/// Debian's compiler, and what of its packages must be there beside it.
-const CLANG: &str = "clang-19";
-const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
-const PACKAGES: &str = "clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32";
 
 /// A guest.
 #[derive(Debug, Clone, Copy)]
@@ -85,44 +81,35 @@ pub fn framed(name: &str, text: &str) -> Vec<u8> {
         .replace("LENGTH", &format!("\\{:02x}", name.len()));
     let module = wat::parse_str(code).unwrap_or_else(|error| panic!("{name}: {error}"));
     let world = if text.contains("test:guest/things") { "maker" } else { "guest" };
-    encode(module, world, None)
+    encode(module, world)
 }
 
 /// Makes a component of a core module.
-fn encode(mut module: Vec<u8>, world: &str, adapter: Option<&[u8]>) -> Vec<u8> {
+fn encode(mut module: Vec<u8>, world: &str) -> Vec<u8> {
     let mut wit = Resolve::default();
     wit.push_dir(root().join("wit/v1")).expect("the contract can be read");
     let guests = wit.push_str("world.wit", include_str!("../guests/world.wit")).expect("the guests' world can be read");
     let world = wit.select_world(&[guests], Some(world)).expect("the world is there");
     embed_component_metadata(&mut module, &wit, world, StringEncoding::UTF8).expect("a module can say its world");
-    let mut encoder = ComponentEncoder::default();
-    encoder.module(&module).expect("the module fits the world");
-    if let Some(adapter) = adapter {
-        encoder.adapter("wasi_snapshot_preview1", adapter).expect("the adapter fits");
-    }
-    encoder.encode().expect("a component can be made")
+    component::encode(&module).expect("a component can be made")
 }
 
 /// Why guests in C cannot be built here; none when they can.
 pub fn no_c() -> Option<String> {
-    let found = Command::new(CLANG).arg("--version").output().is_ok_and(|output| output.status.success());
-    let complete = found && Path::new(WASI_LIBC).exists();
-    (!complete).then(|| format!("there is no C compiler for wasm; apt-get install --no-install-recommends {PACKAGES}"))
+    build::c_compiler().err().map(|missing| missing.to_string())
 }
 
-/// Compiles C as a plugin author would who has Debian's packages only.
+/// Compiles C as a plugin author's is compiled.
 fn of_c(file: &Path) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let module = folder.path().join("module.wasm");
-    let output = Command::new(CLANG)
-        .args(["--target=wasm32-wasi", "--sysroot=/usr", "-mexec-model=reactor", "-O2", "-Wall", "-Werror", "-o"])
+    let output = Command::new(build::c_compiler().expect("the test has asked for it"))
+        .args(["--target=wasm32-wasi", "-mexec-model=reactor", "-O2", "-Wall", "-Werror", "-o"])
         .args([&module, file])
         .output()
         .expect("the compiler starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let module = std::fs::read(module).expect("the compiler has written it");
-    let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
-    encode(module, "guest", Some(adapter))
+    encode(std::fs::read(module).expect("the compiler has written it"), "guest")
 }
 
 /// A core module of functions that take nothing and give nothing.

@@ -63,7 +63,7 @@ impl Site {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(built("release/dossier"));
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env_remove("DOSSIER_CONFIG").env_remove("DOSSIER_LOG");
+        command.env_remove("DOSSIER_CONFIG").env_remove("DOSSIER_LOG").env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 

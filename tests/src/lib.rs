@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: servers and hosts of their own, started as processes and killed as such.
 
 pub mod alerts;
+pub mod author;
 pub mod guest;
 pub mod host;
 pub mod not_run;

@@ -5,6 +5,7 @@ mod contract;
 mod end_to_end;
 mod guests;
 mod http;
+mod languages;
 mod operations;
 mod plugins;
 mod probation;

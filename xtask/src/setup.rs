@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dossier_authoring::build;
 
 /// Where everything is.
 pub struct Project {
@@ -117,15 +118,25 @@ pub fn redis() -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that guests in C can be built, where that needs no question. Where it cannot be, their tests say that they did not
-/// run.
-pub fn c() {
-    let there = quietly(Command::new("clang-19").arg("--version")) && Path::new("/usr/lib/wasm32-wasi/libc.a").exists();
-    if !there && let Err(error) = apt(&["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]) {
-        say(&format!(
-            "There is no clang for WebAssembly, and {error:#}; tests of plugins in C say that they did not run."
-        ));
+/// Sees to it that plugins in C, JavaScript and Python can be built, where that needs no question. Where it cannot be, their tests say
+/// that they did not run.
+pub fn languages() {
+    let works = |program: &str, arguments: &[&str]| quietly(Command::new(program).args(arguments));
+    language("C", &build::C_PACKAGES, || build::c_compiler().is_ok());
+    language("JavaScript", &["nodejs", "npm"], || works("node", &["--version"]) && works("npm", &["--version"]));
+    language("Python", &["python3", "python3-venv"], || works("python3", &["-c", "import venv, ensurepip"]));
+}
+
+fn language(language: &str, packages: &[&str], there: impl Fn() -> bool) {
+    if there() {
+        return;
     }
+    let why = match apt(packages) {
+        Ok(()) if there() => return,
+        Ok(()) => "Debian's packages do not bring it".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    say(&format!("Plugins in {language} cannot be built here, and {why}; their tests say that they did not run."));
 }
 
 /// Installs Debian's packages where that needs no question. Nothing that is installed is removed for it.

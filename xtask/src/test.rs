@@ -85,7 +85,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let set_up = Part {
         name: "set-up",
         work: |project, _, _| {
-            setup::c();
+            setup::languages();
             setup::lints(project).and_then(|()| setup::redis())
         },
     };

@@ -27,7 +27,10 @@ pub(super) fn prepare() -> Result<(), BuildError> {
 }
 
 /// A clang that compiles and links for wasm against a C library: that of `WASI_SDK_PATH`, or the first on PATH.
-fn compiler() -> Result<PathBuf, BuildError> {
+///
+/// # Errors
+/// There is none; the text says what to install.
+pub fn compiler() -> Result<PathBuf, BuildError> {
     let sdk = std::env::var_os("WASI_SDK_PATH").map(|sdk| Path::new(&sdk).join("bin/clang"));
     let found = sdk.into_iter().chain(COMPILERS.map(PathBuf::from)).find(|clang| links(clang));
     found.ok_or_else(|| BuildError::Missing {

@@ -18,7 +18,7 @@ pub(super) fn build(folder: &Path, say: Say<'_>) -> Result<(String, Vec<u8>), Bu
     let toolchain = toolchain(folder, say)?;
     let package = Package::of(folder, toolchain)?;
     let tool = format!("cargo build --release --target {TARGET}");
-    match run(toolchain.build(folder).args(["--package", &package.name])) {
+    match run(toolchain.build(folder).args(["--package", &package.id])) {
         Ok(true) => {}
         Ok(false) => return Err(BuildError::Compile(tool)),
         Err(error) => return Err(BuildError::project(folder, format!("cannot run cargo: {error}"))),
@@ -35,6 +35,8 @@ fn toolchain(folder: &Path, say: Say<'_>) -> Result<Toolchain, BuildError> {
 /// What cargo knows of the package in a folder.
 struct Package {
     name: String,
+    /// How cargo knows it: something that it depends on may have the same name.
+    id: String,
     /// The name of its library, as the file is called.
     library: String,
     /// Where cargo puts what it builds.
@@ -69,6 +71,7 @@ impl Package {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Ok(Self {
             name: text(&package["name"]),
+            id: text(&package["id"]),
             library: text(&library["name"]).replace('-', "_"),
             target: text(&metadata["target_directory"]).into(),
         })

@@ -67,9 +67,11 @@ bool exports_dossier_plugin_enricher_enrich(exports_dossier_plugin_enricher_borr
         dossier_add_n(&fields, row.val.ptr, row.val.len); // a row is JSON already
         dossier_add(&fields, "}");
         comma = ",";
+        plugin_option_string_free(&row);
     }
     dossier_add(&fields, "]}");
-    // Whatever else was allocated goes with the instance, which is this alert's own.
+    // Whatever is not freed goes with the instance, which is this alert's own unless the operator allows `reuse`.
+    dossier_plugin_types_list_observable_free(&addresses);
     memset(answer, 0, sizeof *answer);
     answer->fields = dossier_string(fields);
     return true;

@@ -44,6 +44,10 @@ const MAX_COMPLAINT: u64 = 4 << 10;
 /// How long unused code is kept.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How much code is kept for somebody who tries plugins: what was used last. An interpreter's takes 50 MB, and each change of
+/// a plugin makes another.
+const RECENT: usize = 8;
+
 /// How what is still being written is named: folders to compile in, and files that are not whole yet.
 const UNFINISHED: [&str; 2] = [".compile-", ".tmp"];
 
@@ -96,6 +100,18 @@ impl Compiler {
         private_dir(&cache)?;
         let compiler = Self { program, cache, telemetry, _temporary: None };
         compiler.prune();
+        Ok(compiler)
+    }
+
+    /// A compiler for whoever tries plugins: keeps the code that was used last where a user's caches lie, because an
+    /// interpreter takes a minute to compile. Where nothing can be kept it leaves nothing behind.
+    ///
+    /// # Errors
+    /// Not even a temporary folder can be made.
+    pub(super) fn for_trials(program: PathBuf, telemetry: Arc<Telemetry>) -> io::Result<Self> {
+        let kept = user_cache().map(|cache| Self::new(&cache.join("dossier"), program.clone(), Arc::clone(&telemetry)));
+        let Some(Ok(compiler)) = kept else { return Self::temporary(program, telemetry) };
+        compiler.keep_recent(RECENT);
         Ok(compiler)
     }
 
@@ -209,6 +225,20 @@ impl Compiler {
         }
     }
 
+    /// Deletes all code but the `count` that were used last; what cannot be deleted stays.
+    fn keep_recent(&self, count: usize) {
+        let Ok(entries) = fs::read_dir(&self.cache) else { return };
+        let code =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|x| x == "cwasm"));
+        let mut code: Vec<_> =
+            code.filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).collect();
+        code.sort();
+        for (_, path) in code.iter().rev().skip(count) {
+            let _ = fs::remove_file(path.with_extension("json"));
+            let _ = fs::remove_file(path);
+        }
+    }
+
     /// Deletes what was not used for long, and what a host that was killed left unfinished; what cannot be deleted stays.
     fn prune(&self) {
         let Ok(entries) = fs::read_dir(&self.cache) else { return };
@@ -227,6 +257,12 @@ impl Compiler {
             }
         }
     }
+}
+
+/// Where the caches of whoever runs us lie (<https://specifications.freedesktop.org/basedir-spec/latest/>); none when nobody says.
+fn user_cache() -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| Some(std::env::home_dir()?.join(".cache")).filter(|path| path.is_absolute()))
 }
 
 /// Does what blocks where it may: reading, hashing and linking code of many megabytes would hold up the alerts.
@@ -366,5 +402,26 @@ mod tests {
         let mut left: Vec<_> = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [".compile-new", ".tmpNew", "a.cwasm", "a.json"]);
+    }
+
+    #[test]
+    fn of_the_code_of_trials_only_what_was_used_last_is_kept() {
+        let cache = tempfile::tempdir().unwrap();
+        let compiler = Compiler::new(cache.path(), PathBuf::from("dossier"), Arc::default()).unwrap();
+        let file = |name: String| compiler.cache.join(name);
+        for (name, minutes) in [("new", 1), ("old", 3), ("older", 4), ("newer", 0)] {
+            for extension in ["cwasm", "json"] {
+                let path = file(format!("{name}.{extension}"));
+                fs::write(&path, b"").unwrap();
+                let used = std::time::SystemTime::now() - Duration::from_secs(minutes * 60);
+                File::open(path).unwrap().set_modified(used).unwrap();
+            }
+        }
+        compiler.keep_recent(2);
+        for (name, kept) in [("new", true), ("old", false), ("older", false), ("newer", true)] {
+            for extension in ["cwasm", "json"] {
+                assert_eq!(file(format!("{name}.{extension}")).exists(), kept, "{name}.{extension}");
+            }
+        }
     }
 }

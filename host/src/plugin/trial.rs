@@ -35,7 +35,7 @@ const MAX_MEMORY: usize = 1 << 32;
 /// How much of what is told is kept for one call: a plugin may log without end.
 const MAX_TOLD: usize = 256;
 
-/// Where components are tried. Leaves nothing behind.
+/// Where components are tried. Leaves nothing behind but compiled code, among the caches of whoever tries them.
 pub(crate) struct Workshop {
     sandbox: Arc<Sandbox>,
     compiler: Compiler,
@@ -88,7 +88,7 @@ impl Workshop {
             }
         }));
         let telemetry = Arc::new(telemetry);
-        let compiler = Compiler::temporary(program, Arc::clone(&telemetry))
+        let compiler = Compiler::for_trials(program, Arc::clone(&telemetry))
             .map_err(|source| PluginsError::State { path: std::env::temp_dir(), source })?;
         // One call at a time, with as much memory as anybody may ask for.
         let mut config = standard();

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use dossier_authoring::build;
 
-use crate::cli::output::{Out, printable, remark};
+use crate::cli::output::{Out, grouped, printable, remark};
+
+use super::inspect::{write_asks, write_imports};
 
 /// What `dossier plugin build` takes.
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,8 @@ pub struct Arguments {
 /// A tool is missing, the source does not compile, or what it makes is no plugin.
 pub fn build<W: Write>(arguments: &Arguments, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     let built = build::build(&arguments.folder, &mut |line| remark(line))?;
-    writeln!(out, "{}  {} bytes", printable(&built.path.display().to_string()), built.size)?;
+    writeln!(out, "file      {}, {} bytes", printable(&built.path.display().to_string()), grouped(built.size))?;
+    write_imports(&built.imports, out)?;
+    write_asks(Some(&built.manifest), out)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -191,7 +191,11 @@ fn write_report<W: Write>(report: &Report<'_>, out: &mut Out<W>) -> anyhow::Resu
     Ok(())
 }
 
-fn write_imports<W: Write>(imports: &[String], out: &mut Out<W>) -> std::io::Result<()> {
+/// What a component imports, and what that means.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn write_imports<W: Write>(imports: &[String], out: &mut Out<W>) -> std::io::Result<()> {
     let mut wasi = 0;
     let mut lines = Vec::new();
     for import in imports {
@@ -222,7 +226,11 @@ fn write_imports<W: Write>(imports: &[String], out: &mut Out<W>) -> std::io::Res
     Ok(())
 }
 
-fn write_asks<W: Write>(asks: Option<&Manifest>, out: &mut Out<W>) -> std::io::Result<()> {
+/// What a component asks for.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn write_asks<W: Write>(asks: Option<&Manifest>, out: &mut Out<W>) -> std::io::Result<()> {
     let Some(asks) = asks else { return writeln!(out, "asks for  it does not say: it carries no manifest") };
     let optional = |optional: bool| if optional { ", optional" } else { "" };
     let mut lines = Vec::new();
