@@ -173,6 +173,7 @@ async fn index() -> &'static str {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
+    shown.telemetry.ready(shown.health.problems().is_empty());
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.telemetry.scrape()).into_response()
 }
 

@@ -72,9 +72,11 @@ async fn the_host_is_ready_only_while_nothing_is_missing() {
     assert_eq!(status, 503);
     assert!(head.contains("content-type: application/json"), "{head}");
     assert_eq!(body, "{\"ready\":false,\"problems\":{\"step \\\"geo\\\"\":\"plugin is\\nabsent\"}}\n");
+    assert!(server.get("/metrics").await.2.contains("dossier_ready 0\n"));
     server.health.set("step \"geo\"", None);
     let (status, _, body) = server.get("/readyz").await;
     assert_eq!((status, body.as_str()), (200, "{\"ready\":true,\"problems\":{}}\n"));
+    assert!(server.get("/metrics").await.2.contains("dossier_ready 1\n"));
 }
 
 #[tokio::test]
