@@ -188,12 +188,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         // Room for the folder in the longest path, which has 4095 bytes, and not for what lies in it.
         let mut parent = place.path().to_owned();
-        while parent.as_os_str().len() < 4096 - 250 {
+        let length = 4095 - "/a-new-name/plugin.toml".len();
+        while length - parent.as_os_str().len() > 200 {
             parent.push("d".repeat(100));
         }
+        parent.push("d".repeat(length - parent.as_os_str().len() - "/".len()));
         fs::create_dir_all(&parent).unwrap();
-        let room = 4095 - parent.as_os_str().len() - "/".len() - "/plugin.toml".len();
-        let folder = parent.join("n".repeat(room.min(MAX_NAME)));
+        let folder = parent.join("a-new-name");
         let error = create(&folder, Language::Rust).unwrap_err();
         assert!(matches!(error, TemplateError::Write { .. }), "{error}");
         assert_eq!(fs::read_dir(&parent).unwrap().count(), 0);
