@@ -89,7 +89,7 @@ mod tests {
     fn what_a_host_would_refuse_is_refused() {
         let refused = |wat: &str| check(&wat::parse_str(wat).unwrap()).unwrap_err().to_string();
         assert!(refused("(component)").contains("does not export dossier:plugin/enricher"));
-        assert!(refused("(module)").contains("no component"));
+        assert!(refused("(module)").contains("does not export dossier:plugin/enricher"));
         let foreign = "(component (import \"acme:files/read@1.0.0\" (instance)))";
         assert!(refused(foreign).contains("imports acme:files/read@1.0.0"));
         assert!(encode(b"\0asm\x01\0\0\0").unwrap_err().to_string().contains("cannot make a component"));

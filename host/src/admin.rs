@@ -4,6 +4,7 @@
 //! once (the oldest makes place for one more), each serves one request and ends within [`PATIENCE`], whatever it is doing;
 //! bodies are not read. There is no authentication: the address is loopback unless the operator says otherwise.
 
+mod ask;
 #[cfg(test)]
 mod tests;
 
@@ -22,11 +23,12 @@ use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use self::ask::ask;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
@@ -171,6 +173,7 @@ async fn index() -> &'static str {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
+    shown.telemetry.ready(shown.health.problems().is_empty());
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.telemetry.scrape()).into_response()
 }
 
@@ -187,14 +190,15 @@ async fn healthz(State(shown): State<Shown>) -> Response {
 }
 
 /// What `/readyz` says.
-#[derive(Serialize)]
-struct Ready {
-    ready: bool,
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Whether the host takes alerts.
+    pub ready: bool,
     /// What is missing, by part.
-    problems: BTreeMap<String, String>,
+    pub problems: BTreeMap<String, String>,
     /// What somebody should know although alerts flow, by part.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    notices: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notices: BTreeMap<String, String>,
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {

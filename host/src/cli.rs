@@ -193,8 +193,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         }
         Work::Status(arguments) => {
             let config = Config::load(file)?;
-            with_queue(&config, async |queue| status::status(queue, &config.queue.kind, &arguments, &mut out).await)
-                .await
+            with_queue(&config, async |queue| status::status(queue, &config, &arguments, &mut out).await).await
         }
         Work::Dlq { command } => {
             let config = Config::load(file)?;

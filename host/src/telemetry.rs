@@ -112,6 +112,11 @@ impl Telemetry {
         }
     }
 
+    /// Notes whether the host takes alerts now.
+    pub fn ready(&self, ready: bool) {
+        self.metrics.ready.set(ready.into());
+    }
+
     /// Notes how full the queue is.
     pub fn depth(&self, depth: &Depth) {
         self.metrics.queue_depth(depth);

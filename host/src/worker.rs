@@ -132,6 +132,7 @@ impl Worker {
 
         // Whoever waits for a retry lets go at once; the others get the grace.
         let deadline = Instant::now() + self.config.host.grace;
+        self.health.set("host", Some("it stops".into()));
         drop(done);
         let drained = tokio::time::timeout_at(deadline, async { while tasks.join_next().await.is_some() {} }).await;
         if drained.is_err() {

@@ -1,6 +1,6 @@
 ;; What a guest written as text stands in: what the contract wants, so that the guest itself says only what it does wrong.
 ;;
-;; Put together by dossier_tests::guest: NAME is the guest's name, LENGTH its length as a byte, GUEST its text. The guest may
+;; Put together by dossier_tests::guest, which puts in the name of the guest, its length as a byte, and its text. The guest may
 ;; define $configure, and must define $enrich, which is called with the number at "/amount" of the alert, 0 where there is none.
 ;; The answer is {} unless the guest calls $saw with a number, or writes another place and length to 2308 and 2312.
 (module

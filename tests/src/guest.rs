@@ -78,7 +78,7 @@ pub fn framed(name: &str, text: &str) -> Vec<u8> {
     let code = FRAME
         .replace("GUEST", &format!("{text}{configure}"))
         .replace("NAME", name)
-        .replace("LENGTH", &format!("\\{:02x}\\00\\00\\00", name.len()));
+        .replace("LENGTH", &format!("\\{:02x}", name.len()));
     let module = wat::parse_str(code).unwrap_or_else(|error| panic!("{name}: {error}"));
     let world = if text.contains("test:guest/things") { "maker" } else { "guest" };
     encode(module, world)

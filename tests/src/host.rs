@@ -102,8 +102,9 @@ impl Site {
         let log = self.path("log.ndjson");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let errors = file.try_clone().expect("the same file");
+        let before = file.metadata().expect("a log file").len();
         let child = self.command(&["run"]).stdout(file).stderr(errors).spawn().expect("dossier runs");
-        Host { child, log }
+        Host { child, log, before }
     }
 
     /// What `dossier status --json` says.
@@ -132,6 +133,8 @@ impl Site {
 pub struct Host {
     child: Child,
     log: PathBuf,
+    /// What hosts before it wrote into the log, in bytes.
+    before: u64,
 }
 
 impl Host {
@@ -163,9 +166,11 @@ impl Host {
         self.child.try_wait().expect("the host can be asked").is_none()
     }
 
-    /// Its log lines so far.
+    /// Its own log lines so far, not those of hosts before it in the same site.
     pub fn log(&self) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let own = bytes.get(usize::try_from(self.before).expect("a log fits into memory")..).unwrap_or_default();
+        let text = String::from_utf8_lossy(own);
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 

@@ -5,5 +5,7 @@ pub mod author;
 pub mod guest;
 pub mod host;
 pub mod not_run;
+pub mod page;
 pub mod redis_server;
+pub mod shell;
 pub mod threat_api;

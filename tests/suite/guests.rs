@@ -136,10 +136,11 @@ async fn load_as(plugin: &str, component: &[u8], config: &str) -> Result<Loaded,
     let problem = || health.problems().remove("plugins").expect("a reason");
     let leftovers = || {
         let entries = fs::read_dir(folder.path().join("state/compiled")).expect("a state folder");
-        entries.map(|entry| entry.expect("an entry").file_name()).collect::<Vec<_>>()
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.filter(|name| name.as_encoded_bytes().starts_with(b".")).collect::<Vec<_>>()
     };
     let Some(steps) = steps else {
-        // What is refused leaves nothing behind.
+        // What is refused leaves nothing unfinished behind.
         assert_eq!(leftovers(), [""; 0]);
         return Err(problem());
     };

@@ -8,5 +8,7 @@ mod http;
 mod languages;
 mod operations;
 mod plugins;
+mod probation;
 mod queues;
 mod redis_queue;
+mod tutorial;

@@ -236,7 +236,7 @@ fn an_alert_whose_entry_is_touched_or_trimmed_in_flight_is_buried_with_its_bytes
 #[test]
 fn a_burst_of_alerts_whose_plugin_computes_long_does_not_end_as_time_outs() {
     let kind = Kind::Directory;
-    let site = mischief(&kind, "timeout = \"500ms\"\nfuel = 1_000_000_000\n");
+    let site = mischief(&kind, "timeout = \"1s\"\nfuel = 1_000_000_000\n");
     let alerts: String =
         (0..200).map(|n| format!("{{\"id\":\"{n}\",\"mischief\":\"slow\",\"spin\":20000000}}\n")).collect();
     site.send(alerts.as_bytes());

@@ -72,9 +72,11 @@ async fn the_host_is_ready_only_while_nothing_is_missing() {
     assert_eq!(status, 503);
     assert!(head.contains("content-type: application/json"), "{head}");
     assert_eq!(body, "{\"ready\":false,\"problems\":{\"step \\\"geo\\\"\":\"plugin is\\nabsent\"}}\n");
+    assert!(server.get("/metrics").await.2.contains("dossier_ready 0\n"));
     server.health.set("step \"geo\"", None);
     let (status, _, body) = server.get("/readyz").await;
     assert_eq!((status, body.as_str()), (200, "{\"ready\":true,\"problems\":{}}\n"));
+    assert!(server.get("/metrics").await.2.contains("dossier_ready 1\n"));
 }
 
 #[tokio::test]
@@ -124,4 +126,17 @@ async fn an_address_that_is_taken_is_named_with_the_key_to_change() {
     let server = server(CONNECTIONS, PATIENCE).await;
     let error = bind(server.address).await.expect_err("taken").to_string();
     assert!(error.contains(&server.address.to_string()) && error.contains("address in [admin]"), "{error}");
+}
+
+#[tokio::test]
+async fn who_asks_a_host_how_it_is_gets_what_readyz_says_and_nothing_where_there_is_no_host() {
+    let server = server(CONNECTIONS, PATIENCE).await;
+    server.health.note("plugin geo", Some("it is on probation".to_owned()));
+    let notices = BTreeMap::from([("plugin geo".to_owned(), "it is on probation".to_owned())]);
+    assert_eq!(ask(server.address).await, Some(Ready { ready: true, problems: BTreeMap::new(), notices }));
+    server.health.set("plugins", Some("geo is missing".to_owned()));
+    assert_eq!(ask(server.address).await.expect("it answers").problems["plugins"], "geo is missing");
+    server.shutdown.cancel();
+    server.task.await.expect("it ends");
+    assert_eq!(ask(server.address).await, None);
 }

@@ -17,7 +17,7 @@ use crate::pipeline::Pipeline;
 use crate::plugin::Plugins;
 use crate::queue::{self, Queue, QueueError};
 use crate::tables::Tables;
-use crate::telemetry::events::{HostReady, HostStopping, QueueTrouble};
+use crate::telemetry::events::{HostStarted, HostStopping, QueueTrouble};
 use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
 
@@ -104,7 +104,7 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
         QueueKind::Directory { .. } => "directory",
         QueueKind::Redis(_) => "redis",
     };
-    telemetry.emit(&HostReady { admin, queue: kind, steps: &steps });
+    telemetry.emit(&HostStarted { admin, queue: kind, steps: &steps, missing: &health.problems() });
     if until_empty && let Some(missing) = health.problems().get("plugins") {
         anyhow::bail!("a required plugin is missing: {missing}");
     }

@@ -1,12 +1,13 @@
-//! `dossier status`: how full everything is.
+//! `dossier status`: how full everything is, and what the host on this machine has to say.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::config::QueueKind;
+use crate::admin::{Ready, ask};
+use crate::config::{Config, QueueKind};
 use crate::queue::{Depth, Queue};
 
-use super::output::{Out, duration, place, without_secrets};
+use super::output::{Out, duration, place, printable, without_secrets};
 
 /// How to show it.
 #[derive(Debug, clap::Args)]
@@ -27,13 +28,20 @@ pub struct Arguments {
 /// The queue cannot be asked, or the output cannot be written.
 pub async fn status<W: Write>(
     queue: &dyn Queue,
-    kind: &QueueKind,
+    config: &Config,
     arguments: &Arguments,
     out: &mut Out<W>,
 ) -> anyhow::Result<ExitCode> {
     let depth = queue.depth().await?;
+    // Where any free port will do, nobody knows which one it became.
+    let address = config.admin.address.filter(|address| address.port() != 0);
+    let host = match address {
+        Some(address) => ask(address).await,
+        None => None,
+    };
+    let kind = &config.queue.kind;
     if arguments.json {
-        writeln!(out, "{}", json(kind, &depth))?;
+        writeln!(out, "{}", json(kind, &depth, host.as_ref()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let Depth { waiting, in_flight, stored, dead, oldest } = depth;
@@ -45,10 +53,20 @@ pub async fn status<W: Write>(
     if let Some(oldest) = oldest {
         writeln!(out, "oldest     {}", duration(oldest))?;
     }
+    match (address, host) {
+        (_, Some(Ready { ready, problems, notices })) => {
+            writeln!(out, "host       {}", if ready { "ready" } else { "not ready" })?;
+            for (part, what) in problems.iter().chain(&notices) {
+                writeln!(out, "           {}: {}", printable(part), printable(what))?;
+            }
+        }
+        (Some(address), None) => writeln!(out, "host       none answers at {address}")?,
+        (None, None) => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn json(kind: &QueueKind, depth: &Depth) -> serde_json::Value {
+fn json(kind: &QueueKind, depth: &Depth, host: Option<&Ready>) -> serde_json::Value {
     let queue = match kind {
         QueueKind::Directory { path } => serde_json::json!({ "kind": "directory", "path": path.display().to_string() }),
         QueueKind::Redis(redis) => serde_json::json!({
@@ -62,6 +80,7 @@ fn json(kind: &QueueKind, depth: &Depth) -> serde_json::Value {
         "stored": depth.stored,
         "dead": depth.dead,
         "oldest_seconds": depth.oldest.map(|oldest| oldest.as_millis() as f64 / 1_000.0),
+        "host": host,
     })
 }
 
@@ -74,17 +93,34 @@ mod tests {
     async fn both_forms_say_the_same() {
         let queue = MemoryQueue::default();
         queue.bury("1-0", Some("a"), crate::dead_letter::Reason::Trap, "geo", b"{}");
-        let kind = QueueKind::Directory { path: "queue".into() };
-        let shown = async |json| {
+        let config = |address: &str| {
+            let text = format!("[admin]\naddress = \"{address}\"");
+            Config::parse(std::path::Path::new("dossier.toml"), &text).unwrap()
+        };
+        let shown = async |json, address: &str| {
             let mut out = Vec::new();
             let mut writer = Out::new(&mut out);
-            status(&queue, &kind, &Arguments { json }, &mut writer).await.unwrap();
+            status(&queue, &config(address), &Arguments { json }, &mut writer).await.unwrap();
             drop(writer);
             String::from_utf8(out).unwrap()
         };
-        assert!(shown(false).await.contains("dead       1  (why: dossier dlq list)\n"));
-        let json: serde_json::Value = serde_json::from_str(&shown(true).await).unwrap();
+        assert!(shown(false, "off").await.ends_with("dead       1  (why: dossier dlq list)\n"));
+        let json: serde_json::Value = serde_json::from_str(&shown(true, "off").await).unwrap();
         assert_eq!((&json["dead"], &json["oldest_seconds"]), (&1.into(), &serde_json::Value::Null));
-        assert_eq!(json["queue"]["path"], "queue");
+        assert_eq!((&json["queue"]["path"], &json["host"]), (&"queue".into(), &serde_json::Value::Null));
+
+        let listener = crate::admin::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let health = std::sync::Arc::new(crate::admin::Health::default());
+        health.note("plugin geo", Some("it was \u{1b}[2J taken out".into()));
+        let stop = tokio_util::sync::CancellationToken::new();
+        let host = tokio::spawn(crate::admin::serve(listener, std::sync::Arc::default(), health, stop.clone()));
+        let text = shown(false, &address).await;
+        assert!(text.ends_with("host       ready\n           plugin geo: it was \\u{1b}[2J taken out\n"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&shown(true, &address).await).unwrap();
+        assert_eq!(json["host"]["ready"], true);
+        stop.cancel();
+        host.await.unwrap();
+        assert!(shown(false, &address).await.ends_with(&format!("host       none answers at {address}\n")));
     }
 }

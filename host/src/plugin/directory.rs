@@ -29,7 +29,7 @@ use crate::admin::Health;
 use crate::digest::sha256_hex;
 use crate::pipeline::{LoadedStep, Pipeline, Stage};
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::{PluginLoaded, PluginOnProbation, PluginRefused, PluginRemoved};
+use crate::telemetry::events::{PluginLoaded, PluginRefused, PluginRemoved};
 
 /// How often the folder is looked at even when nobody says that it changed.
 const POLL: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ struct Entry {
     /// What serves.
     serving: Option<Serving>,
     /// The version to go back to: the last that has proven itself or, in want of one, the first, while it has not failed.
-    good: Option<Arc<Loaded>>,
+    good: Option<Good>,
     /// What was said about the last refusal: digest and reason.
     refused: Option<(Option<String>, String)>,
     /// When to try again although the file is the same.
@@ -75,9 +75,16 @@ impl Entry {
         if serving.probation.is_some() {
             return Some(format!("{served} is on probation"));
         }
-        let failed = self.good.as_ref().is_none_or(|good| good.sha256 != serving.loaded.sha256);
+        let failed = self.good.as_ref().is_none_or(|good| good.loaded.sha256 != serving.loaded.sha256);
         failed.then(|| format!("{served} failed its probation and serves on: there is no other, or a step pins it"))
     }
+}
+
+/// A version to go back to.
+struct Good {
+    loaded: Arc<Loaded>,
+    /// Its bytes, while it has proven nothing: then it is on probation again when it is put back.
+    unproven: Option<Bytes>,
 }
 
 /// A version that serves.
@@ -256,7 +263,7 @@ impl Directory {
             entry.retry = None;
             entry.loading = true;
             let serving = entry.serving.as_ref().map(|serving| Arc::clone(&serving.loaded));
-            let known = Known { serving, good: entry.good.clone() };
+            let known = Known { serving, good: entry.good.as_ref().map(|good| Arc::clone(&good.loaded)) };
             let loader = Arc::clone(&self.loader);
             let purpose = if self.starting { Purpose::Start } else { Purpose::Reload };
             self.loads.spawn(async move {
@@ -276,9 +283,12 @@ impl Directory {
         let (sha256, why, instead, again) = match outcome {
             // Looked at again at the next scan, once it is settled; or gone, which the next scan sees.
             Outcome::Changed => return,
-            Outcome::Same => {
-                entry.dealt_with = Some(found);
-                entry.refused = None;
+            Outcome::Same(sha256) => {
+                // Unless it was taken out meanwhile: then the next scan has it looked at again.
+                if entry.serving.as_ref().is_some_and(|serving| serving.loaded.sha256 == sha256) {
+                    entry.dealt_with = Some(found);
+                    entry.refused = None;
+                }
                 return;
             }
             Outcome::Loaded(candidate) => {
@@ -317,6 +327,8 @@ impl Directory {
     async fn serve(&mut self, plugin: String, candidate: Candidate, took: Duration) {
         let Candidate { loaded, bytes, proven, first, good } = candidate;
         let entry = self.entries.entry(plugin.clone()).or_default();
+        // What proved itself or failed while this one was loaded is known here.
+        let good = entry.good.take().or(good).filter(|good| good.loaded.sha256 != loaded.sha256);
         self.telemetry.emit(&PluginLoaded {
             plugin: &plugin,
             version: &loaded.version,
@@ -327,26 +339,18 @@ impl Directory {
         (entry.refused, entry.failures) = (None, 0);
         let probation = match proven {
             true => None,
-            false => Probation::begin(self.loader.config.plugins.probation, Arc::clone(&self.stirred)),
+            false => self.begin_probation(&plugin, &loaded, bytes.clone(), good.as_ref().map(|good| &*good.loaded)),
         };
-        if let Some(probation) = probation {
-            self.telemetry.emit(&PluginOnProbation {
-                plugin: &plugin,
-                version: &loaded.version,
-                sha256: &loaded.sha256,
-                calls: self.loader.config.plugins.probation.calls,
-                instead: good.as_ref().map(|good| good.sha256.as_str()),
-            });
-            // In want of one that has proven itself, the first one is better than none.
-            entry.good = if first { Some(Arc::clone(&loaded)) } else { good };
-            entry.serving = Some(Serving { loaded: Arc::clone(&loaded), probation: Some((probation, bytes.clone())) });
-            if first {
-                self.keep(&plugin, &loaded, bytes, false).await;
-            }
-        } else {
-            entry.good = Some(Arc::clone(&loaded));
-            entry.serving = Some(Serving { loaded: Arc::clone(&loaded), probation: None });
-            self.keep(&plugin, &loaded, bytes, true).await;
+        let is_proven = probation.is_none();
+        let entry = self.entries.entry(plugin.clone()).or_default();
+        // In want of one that has proven itself, the first one is better than none.
+        entry.good = match good {
+            Some(good) if !is_proven => Some(good),
+            _ => Some(Good { loaded: Arc::clone(&loaded), unproven: (!is_proven).then(|| bytes.clone()) }),
+        };
+        entry.serving = Some(Serving { loaded: Arc::clone(&loaded), probation });
+        if is_proven || first {
+            self.keep(&plugin, &loaded, bytes, is_proven).await;
         }
     }
 

@@ -3,6 +3,7 @@
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, WasmBacktrace};
 
 use crate::alert::observables::{MAX_OBSERVABLES, Observable};
@@ -113,6 +114,8 @@ pub(super) fn failure(error: &wasmtime::Error, memory: &MemoryLimit) -> Failure 
         _ if memory.refused => Reason::Memory,
         Some(_) => Reason::Trap,
         None if error.is::<wasmtime_wasi::I32Exit>() => Reason::Trap,
+        // More handles than an instance may hold.
+        None if error.is::<ResourceTableError>() => Reason::Trap,
         // What a plugin passed could not be read: not UTF-8, no such variant, more than may cross the border.
         None => Reason::InvalidOutput,
     };

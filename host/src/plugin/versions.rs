@@ -95,14 +95,19 @@ impl Versions {
     pub(super) fn keep(&self, plugin: &str, bytes: &[u8], sha256: &str, proven: bool) -> io::Result<()> {
         private_dir(&self.0)?;
         let path = self.file(plugin, "wasm");
-        if !fs::read(&path).is_ok_and(|old| old == bytes) {
-            write_whole(&path, bytes)?;
-        }
         let mut notes = self.notes(plugin);
         let (unproven, rejected) = (notes.unproven.take(), notes.rejected.len());
         notes.unproven = (!proven).then(|| sha256.to_owned());
         notes.rejected.retain(|rejected| !proven || rejected.sha256 != sha256);
-        if notes.unproven != unproven || notes.rejected.len() != rejected {
+        let noted = notes.unproven == unproven && notes.rejected.len() == rejected;
+        // Who is killed between the two must not find bytes that nobody calls unproven.
+        if !noted && !proven {
+            self.note(plugin, &notes)?;
+        }
+        if !fs::read(&path).is_ok_and(|old| old == bytes) {
+            write_whole(&path, bytes)?;
+        }
+        if !noted && proven {
             self.note(plugin, &notes)?;
         }
         Ok(())
@@ -174,6 +179,16 @@ mod tests {
         versions.keep("geo", b"it", "1", true).unwrap();
         assert_eq!(versions.rejected("geo", "1"), None, "it has proven itself since");
         assert!(versions.rejected("geo", "2").is_some());
+    }
+
+    #[test]
+    fn bytes_that_cannot_be_noted_as_unproven_are_not_kept_as_proven() {
+        let folder = tempfile::tempdir().unwrap();
+        let versions = Versions::of(folder.path());
+        // A folder in the notes' place: they can be neither read nor written.
+        fs::create_dir_all(folder.path().join("last-good/geo.json/in")).unwrap();
+        assert!(versions.keep("geo", b"one", &sha256_hex(b"one"), false).is_err());
+        assert_eq!(versions.last_good("geo"), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::alert::{AlertFinished, StepCalled, StepRetried};
-pub use self::host::{HostReady, HostStopped, HostStopping};
+pub use self::host::{HostStarted, HostStopped, HostStopping};
 pub use self::http::{HttpAnswered, HttpCacheTrouble, HttpCalled};
 pub use self::plugin::{
     PluginDenied, PluginLoaded, PluginLogCut, PluginOnProbation, PluginPassed, PluginRefused, PluginRemoved,

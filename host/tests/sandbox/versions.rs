@@ -165,6 +165,20 @@ async fn a_start_whose_compiler_does_not_work_serves_the_last_good_version() {
     noticed(&place, &plugins, "the last good one serves on").await;
 }
 
+#[tokio::test]
+async fn a_broken_file_that_comes_where_nothing_serves_any_more_brings_the_last_good_version_back() {
+    let place = Place::new("[[step]]\nplugin = \"guest\"\nrequired = false");
+    place.put("guest.wasm", &GUEST.component());
+    let plugins = place.start().await;
+    serves(&plugins, "1.0.0").await;
+    // As rm and a cp that goes wrong do.
+    fs::remove_file(place.path("guest.wasm")).unwrap();
+    until(&plugins, |steps| version(steps, "guest").is_none()).await;
+    place.put("guest.wasm", b"half");
+    serves(&plugins, "1.0.0").await;
+    noticed(&place, &plugins, "the last good one serves on").await;
+}
+
 /// What cannot be copied once it is configured.
 const NO_COPY: &str = "(table 1 funcref) (func (export \"never\") (drop (table.grow 0 (ref.null func) (i32.const 1))))";
 
@@ -257,10 +271,11 @@ async fn a_version_that_asks_for_more_is_refused_until_it_is_granted_or_pinned()
         let mut place = Place::new(PROBATION);
         place.put("guest.wasm", &GUEST.component());
         let plugins = place.start().await;
+        calls(&serves(&plugins, "1.0.0").await, 10).await;
         place.put("guest.wasm", &greedy);
         noticed(&place, &plugins, "it asks for more than the version before it: table \"secrets\" (it is curious)")
             .await;
-        noticed(&place, &plugins, "memory = 33554432 where the step has 16777216").await;
+        noticed(&place, &plugins, "memory = \"32768KiB\" where the step has \"16384KiB\"").await;
         assert_eq!(calls(&serves(&plugins, "1.0.0").await, 1).await, 0);
         // To take the file away before makes no difference, nor does a restart: what was good before is what counts.
         fs::remove_file(place.path("guest.wasm")).unwrap();

@@ -63,8 +63,6 @@ __attribute__((export_name(ENRICHER "enrich"))) void *enrich(int32_t alert) {
     for (char **variable = environ; variable && *variable; variable++) variables++;
     char input[16];
     ssize_t read_bytes = read(0, input, sizeof input);
-    __wasi_fd_t peer;
-    int accepted = __wasi_sock_accept(3, 0, &peer);
 
     unsigned char dice[8] = {0};
     int diced = getentropy(dice, sizeof dice);
@@ -83,10 +81,10 @@ __attribute__((export_name(ENRICHER "enrich"))) void *enrich(int32_t alert) {
     answer.fields.length = snprintf(
         fields, sizeof fields,
         "{\"file\":%d,\"written\":%d,\"folder\":%d,\"root\":%d,\"arguments\":%zu,\"variables\":%zu,\"path\":%s,\"input\":%zd,"
-        "\"accepted\":%d,\"dice\":\"%d %02x%02x%02x%02x%02x%02x%02x%02x\",\"now\":%lld,\"before\":%lld,\"slept\":%d,"
+        "\"dice\":\"%d %02x%02x%02x%02x%02x%02x%02x%02x\",\"now\":%lld,\"before\":%lld,\"slept\":%d,"
         "\"passed\":%lld}",
         opened("/etc/passwd", O_RDONLY), opened("/tmp/written", O_WRONLY | O_CREAT), listed("."), listed("/"), arguments,
-        variables, getenv("PATH") ? "true" : "false", read_bytes, accepted, diced, dice[0], dice[1], dice[2], dice[3],
+        variables, getenv("PATH") ? "true" : "false", read_bytes, diced, dice[0], dice[1], dice[2], dice[3],
         dice[4], dice[5], dice[6], dice[7], (long long)now.tv_sec, (long long)before.tv_sec * 1000000000 + before.tv_nsec,
         slept, (long long)(after.tv_sec - before.tv_sec));
     return &answer;

@@ -6,13 +6,33 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Directory, Entry, Serving};
+use super::{Directory, Entry, Good, Serving};
 use crate::plugin::loader::Loaded;
-use crate::plugin::probation::Decision;
+use crate::plugin::probation::{Decision, Probation};
 use crate::plugin::versions::{Rejected, Versions};
-use crate::telemetry::events::{PluginPassed, PluginTakenOut, PluginUnfit};
+use crate::telemetry::events::{PluginOnProbation, PluginPassed, PluginTakenOut, PluginUnfit};
 
 impl Directory {
+    /// Puts a version on probation, unless the configuration wants none.
+    pub(super) fn begin_probation(
+        &self,
+        plugin: &str,
+        loaded: &Loaded,
+        bytes: Bytes,
+        instead: Option<&Loaded>,
+    ) -> Option<(Arc<Probation>, Bytes)> {
+        let config = self.loader.config.plugins.probation;
+        let probation = Probation::begin(config, Arc::clone(&self.stirred))?;
+        self.telemetry.emit(&PluginOnProbation {
+            plugin,
+            version: &loaded.version,
+            sha256: &loaded.sha256,
+            calls: config.calls,
+            instead: instead.map(|instead| instead.sha256.as_str()),
+        });
+        Some((probation, bytes))
+    }
+
     /// Carries out what probations came to.
     pub(super) async fn judge(&mut self) {
         let decided = |entry: &Entry| entry.serving.as_ref()?.probation.as_ref()?.0.decision();
@@ -36,7 +56,7 @@ impl Directory {
         let (version, sha256) = (&loaded.version, &loaded.sha256);
         self.telemetry.emit(&PluginPassed { plugin, version, sha256, summary });
         if let Some(entry) = self.entries.get_mut(plugin) {
-            entry.good = Some(Arc::clone(&loaded));
+            entry.good = Some(Good { loaded: Arc::clone(&loaded), unproven: None });
         }
         self.publish();
         self.keep(plugin, &loaded, bytes, true).await;
@@ -45,17 +65,18 @@ impl Directory {
     /// Puts the last good version back. Where there is none, or the operator pinned this one, it serves on.
     async fn failed(&mut self, plugin: &str, loaded: Arc<Loaded>, why: String) {
         let (version, sha256) = (loaded.version.as_str(), loaded.sha256.as_str());
-        let good = self.entries.get(plugin).and_then(|entry| entry.good.clone());
+        let good = self.entries.get(plugin).and_then(|entry| entry.good.as_ref());
         let instead = good.filter(|good| {
-            good.sha256 != sha256
+            good.loaded.sha256 != sha256
                 && !self.loader.is_pinned(plugin, sha256)
-                && self.second_verdict(plugin, good).is_none()
+                && self.second_verdict(plugin, &good.loaded).is_none()
         });
+        let instead = instead.map(|good| (Arc::clone(&good.loaded), good.unproven.clone()));
         let versions = Versions::of(&self.loader.config.host.state_dir);
-        let Some(instead) = instead else {
+        let Some((instead, unproven)) = instead else {
             self.telemetry.emit(&PluginUnfit { plugin, version, sha256, why: &why });
             if let Some(entry) = self.entries.get_mut(plugin) {
-                entry.good = entry.good.take().filter(|good| good.sha256 != sha256);
+                entry.good = entry.good.take().filter(|good| good.loaded.sha256 != sha256);
             }
             self.publish();
             let (name, digest) = (plugin.to_owned(), sha256.to_owned());
@@ -69,9 +90,11 @@ impl Directory {
             why: &why,
             instead: (&instead.version, &instead.sha256),
         });
+        let probation = unproven.and_then(|bytes| self.begin_probation(plugin, &instead, bytes, None));
         if let Some(entry) = self.entries.get_mut(plugin) {
-            entry.serving = Some(Serving { loaded: instead, probation: None });
-            entry.refused = Some((Some(sha256.to_owned()), format!("it was taken out: {why}")));
+            entry.serving = Some(Serving { loaded: instead, probation });
+            // What is refused by now is another file, and the one that somebody can do something about.
+            entry.refused.get_or_insert_with(|| (Some(sha256.to_owned()), format!("it was taken out: {why}")));
         }
         // Alerts first; what is written is for the next start.
         self.publish();

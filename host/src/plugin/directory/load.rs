@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Good;
 use super::folder::{Found, list, read};
 use crate::config::Finding;
 use crate::pipeline::{LoadedStep, Stage};
@@ -28,7 +29,8 @@ pub(super) struct Known {
 pub(super) enum Purpose {
     /// The host starts: if the file may not serve, the last good version does.
     Start,
-    /// The file came or changed while the host runs.
+    /// The file came or changed while the host runs: if it may not serve, what serves goes on or, in want of that, the last
+    /// good version does.
     Reload,
     /// Only to see what is wrong.
     Check,
@@ -38,8 +40,8 @@ pub(super) enum Purpose {
 pub(super) enum Outcome {
     /// It changed while it was read: nothing is known.
     Changed,
-    /// The bytes serve already.
-    Same,
+    /// The bytes with this SHA-256 served when the load began.
+    Same(String),
     /// It can serve.
     Loaded(Candidate),
     /// It is refused; the last good version can serve instead.
@@ -48,7 +50,7 @@ pub(super) enum Outcome {
         sha256: Option<String>,
         /// Why, and what to do.
         why: String,
-        /// The last good version, at a start.
+        /// The last good version, where nothing serves.
         instead: Option<Candidate>,
         /// Whether the machine is to blame, so that another try may work.
         again: bool,
@@ -65,8 +67,8 @@ pub(super) struct Candidate {
     pub proven: bool,
     /// Whether no version of the plugin is kept yet.
     pub first: bool,
-    /// The last good version, if it is known, another one and can be loaded.
-    pub good: Option<Arc<Loaded>>,
+    /// The last good version, if it was not known before, is another one and can be loaded.
+    pub good: Option<Good>,
 }
 
 /// A file that is not to serve.
@@ -96,7 +98,9 @@ pub(super) async fn load(loader: &Loader, plugin: &str, found: &Found, known: Kn
         Ok(outcome) => outcome,
         Err(Refusal { sha256, mut why, again }) => {
             let mut instead = None;
-            if purpose == Purpose::Start {
+            // While the host runs, too: the file may have been away for a moment, or not whole when the host started.
+            let nothing = purpose == Purpose::Reload && known.serving.is_none();
+            if purpose == Purpose::Start || nothing {
                 instead = load_last_good(loader, plugin, sha256.as_deref()).await;
             }
             if instead.is_some() {
@@ -124,7 +128,7 @@ async fn try_load(
     };
     let sha256 = &file.sha256;
     if known.serving.as_ref().is_some_and(|serving| serving.sha256 == *sha256) {
-        return Ok(Outcome::Same);
+        return Ok(Outcome::Same(file.sha256));
     }
     if file.bytes.len() as u64 > MAX_COMPONENT {
         return Err(refused(too_large()));
@@ -150,10 +154,11 @@ async fn try_load(
     };
     let loaded = loader.load(plugin, &file, before.as_ref()).await.map_err(|error| Refusal::of(sha256, error))?;
     let is_last_good = last_good.as_ref().is_some_and(|last_good| last_good.sha256 == *sha256);
-    let good = match (&known.good, &last_good) {
-        (Some(good), _) => Some(Arc::clone(good)),
-        (None, Some(last_good)) if !is_last_good && !pinned && purpose != Purpose::Check => {
-            loader.load(plugin, last_good, None).await.ok().map(Arc::new)
+    let good = match &last_good {
+        Some(last_good) if known.good.is_none() && !is_last_good && !pinned && purpose != Purpose::Check => {
+            let loaded = loader.load(plugin, last_good, None).await.ok();
+            let unproven = remembered.unproven.then(|| last_good.bytes.clone());
+            loaded.map(|loaded| Good { loaded: Arc::new(loaded), unproven })
         }
         _ => None,
     };
@@ -161,7 +166,7 @@ async fn try_load(
         loaded: Arc::new(loaded),
         proven: is_last_good && !remembered.unproven,
         first: last_good.is_none(),
-        good: good.filter(|good| good.sha256 != *sha256),
+        good,
         bytes: file.bytes,
     }))
 }
@@ -229,7 +234,7 @@ pub(in crate::plugin) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<Chec
                 continue;
             }
             Outcome::Refused { why, .. } => why,
-            Outcome::Changed | Outcome::Same => "it is being written; try again when that is done".to_owned(),
+            Outcome::Changed | Outcome::Same(_) => "it is being written; try again when that is done".to_owned(),
         };
         let line = config.steps.iter().find(|step| step.plugin == *plugin).and_then(|step| step.line);
         findings.push(match line {

@@ -45,3 +45,89 @@ async fn what_is_refused_is_a_notice_until_its_file_is_gone() {
     directory.scan();
     assert!(directory.health.notices().is_empty());
 }
+
+/// A version that was loaded; it runs no step.
+fn loaded(version: &str) -> Arc<Loaded> {
+    let (sha256, version) = (sha256_hex(version.as_bytes()), version.to_owned());
+    Arc::new(Loaded { sha256, version, manifest: None, steps: Vec::new(), about: Vec::new() })
+}
+
+/// A new version, loaded while another one was the last good one.
+fn new_version(version: &str) -> Outcome {
+    let (loaded, bytes) = (loaded(version), Bytes::copy_from_slice(version.as_bytes()));
+    Outcome::Loaded(Candidate { loaded, bytes, proven: false, first: version == "1", good: None })
+}
+
+/// Has the probation of what serves end.
+async fn decide(directory: &mut Directory, passes: bool) {
+    let (probation, _) = directory.entries["guest"].serving.as_ref().unwrap().probation.as_ref().unwrap();
+    probation.decide(passes);
+    directory.judge().await;
+}
+
+fn serving(directory: &Directory) -> &str {
+    &directory.entries["guest"].serving.as_ref().unwrap().loaded.version
+}
+
+#[tokio::test]
+async fn what_passes_while_another_version_is_loaded_is_what_that_one_goes_back_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut directory = empty(folder.path()).await;
+    let found = Err("a state".to_owned());
+    directory.finish(load_of(&found, new_version("1"))).await;
+    decide(&mut directory, true).await;
+    directory.finish(load_of(&found, new_version("2"))).await;
+    let third = new_version("3");
+    decide(&mut directory, true).await;
+    directory.finish(load_of(&found, third)).await;
+    decide(&mut directory, false).await;
+    assert_eq!(serving(&directory), "2");
+}
+
+#[tokio::test]
+async fn what_fails_while_another_version_is_loaded_is_not_what_that_one_goes_back_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut directory = empty(folder.path()).await;
+    let found = Err("a state".to_owned());
+    directory.finish(load_of(&found, new_version("1"))).await;
+    let second = new_version("2");
+    decide(&mut directory, false).await;
+    directory.finish(load_of(&found, second)).await;
+    decide(&mut directory, false).await;
+    assert_eq!(serving(&directory), "2");
+}
+
+#[tokio::test]
+async fn a_file_that_is_touched_while_its_version_is_taken_out_is_looked_at_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut directory = empty(folder.path()).await;
+    let (old, touched) = (Err("a state".to_owned()), Err("touched".to_owned()));
+    directory.finish(load_of(&old, new_version("1"))).await;
+    decide(&mut directory, true).await;
+    directory.finish(load_of(&old, new_version("2"))).await;
+    let same = Outcome::Same(sha256_hex(b"2"));
+    decide(&mut directory, false).await;
+    directory.finish(load_of(&touched, same)).await;
+    directory.publish();
+    assert_eq!((serving(&directory), directory.entries["guest"].dealt_with.as_ref()), ("1", Some(&old)));
+    assert!(directory.health.notices()["plugin guest"].contains("it was taken out"));
+    // Where nothing came between, it is dealt with.
+    directory.finish(load_of(&touched, Outcome::Same(sha256_hex(b"1")))).await;
+    directory.publish();
+    assert_eq!(directory.entries["guest"].dealt_with.as_ref(), Some(&touched));
+    assert!(directory.health.notices().is_empty());
+}
+
+#[tokio::test]
+async fn a_version_that_has_proven_nothing_is_on_probation_again_when_it_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut directory = empty(folder.path()).await;
+    let found = Err("a state".to_owned());
+    directory.finish(load_of(&found, new_version("1"))).await;
+    directory.finish(load_of(&found, new_version("2"))).await;
+    decide(&mut directory, false).await;
+    assert_eq!(serving(&directory), "1");
+    decide(&mut directory, false).await;
+    assert_eq!(serving(&directory), "1", "it serves on, and nothing goes back to it");
+    assert!(directory.entries["guest"].good.is_none());
+}

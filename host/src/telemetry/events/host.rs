@@ -1,5 +1,6 @@
 //! The host's own life.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use tracing::Level;
@@ -7,23 +8,36 @@ use tracing::Level;
 use super::List;
 use crate::telemetry::{Event, Metrics, Told};
 
-/// The host is ready.
+/// The host takes alerts, or would if nothing were missing.
 #[derive(Debug)]
-pub struct HostReady<'a> {
+pub struct HostStarted<'a> {
     /// Where the admin address listens, if it does.
     pub admin: Option<SocketAddr>,
     /// The kind of queue.
     pub queue: &'static str,
     /// The steps.
     pub steps: &'a [String],
+    /// What it waits for, by part.
+    pub missing: &'a BTreeMap<String, String>,
 }
 
-impl Event for HostReady<'_> {
+impl Event for HostStarted<'_> {
     fn count(&self, metrics: &Metrics) {
-        metrics.ready.set(1);
+        metrics.ready.set(self.missing.is_empty().into());
     }
 
     fn log(&self) {
+        if !self.missing.is_empty() {
+            return tracing::warn!(
+                target: "dossier::host",
+                version = env!("CARGO_PKG_VERSION"),
+                pid = std::process::id(),
+                admin = self.admin.map(tracing::field::display),
+                queue = self.queue,
+                missing = ?self.missing,
+                "host not ready; it reads no alerts until nothing is missing"
+            );
+        }
         tracing::info!(
             target: "dossier::host",
             version = env!("CARGO_PKG_VERSION"),
@@ -36,6 +50,10 @@ impl Event for HostReady<'_> {
     }
 
     fn told(&self) -> Option<Told> {
+        if !self.missing.is_empty() {
+            let missing: Vec<_> = self.missing.values().map(String::as_str).collect();
+            return Some(Told::line(Level::WARN, format!("not ready: {}", missing.join("; "))));
+        }
         let steps = if self.steps.is_empty() { "none".to_owned() } else { self.steps.join(", ") };
         Some(Told::line(Level::INFO, format!("ready; steps: {steps}")))
     }

@@ -8,6 +8,11 @@ use super::micros;
 use crate::telemetry::metrics::{DeniedLabels, PluginLabel, SaidLabels, StepLabel};
 use crate::telemetry::{Event, Metrics, Told};
 
+/// As much of a digest as people look at.
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
 /// A plugin was loaded, or a new version of it swapped in.
 #[derive(Debug)]
 pub struct PluginLoaded<'a> {
@@ -45,7 +50,7 @@ impl Event for PluginLoaded<'_> {
     }
 
     fn told(&self) -> Option<Told> {
-        let digest = &self.sha256[..self.sha256.len().min(12)];
+        let digest = short(self.sha256);
         let what = if self.reload { "reloaded" } else { "loaded" };
         let line = format!("plugin {} {} {what} in {} ms ({digest})", self.plugin, self.version, self.took.as_millis());
         Some(Told::line(Level::INFO, line))
@@ -222,6 +227,18 @@ impl Event for PluginTakenOut<'_> {
             "plugin taken out; replay what it failed on with dossier dlq replay --digest"
         );
     }
+
+    fn told(&self) -> Option<Told> {
+        let line = format!(
+            "plugin {} {} taken out ({}): {}; {} serves again",
+            self.plugin,
+            self.version,
+            short(self.sha256),
+            self.why,
+            self.instead.0
+        );
+        Some(Told::line(Level::ERROR, line))
+    }
 }
 
 /// A version failed its probation and serves on: there is no other, or the operator pinned it. An alarm.
@@ -253,6 +270,11 @@ impl Event for PluginUnfit<'_> {
             why = self.why,
             "plugin failed its probation and serves on, for there is no other that may"
         );
+    }
+
+    fn told(&self) -> Option<Told> {
+        let line = format!("plugin {} {} serves on though {}", self.plugin, self.version, self.why);
+        Some(Told::line(Level::ERROR, line))
     }
 }
 

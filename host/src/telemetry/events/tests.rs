@@ -74,7 +74,7 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&HttpCacheTrouble { error: "no answer in time" });
     then(&TableLoaded { table: "geo", rows: Some(3), duplicates: 1, sha256: "aa", took: TOOK, reload: true });
     then(&TableRefused { table: "geo", why: "line 3: no key" });
-    then(&HostReady { admin: None, queue: "redis", steps: &names });
+    then(&HostStarted { admin: None, queue: "redis", steps: &names, missing: &BTreeMap::new() });
     then(&HostStopping { why: "SIGTERM" });
     then(&HostStopped { left_pending: 2 });
 }
