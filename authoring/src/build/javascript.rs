@@ -25,7 +25,7 @@ pub(super) fn prepare(folder: &Path, say: Say<'_>) -> Result<(), BuildError> {
     if is_installed(folder) {
         return Ok(());
     }
-    say("npm brings what package.json names into node_modules/; the first time takes half a minute");
+    say("npm brings what package.json names into node_modules/; that takes half a minute");
     let mut npm = Command::new("npm");
     npm.current_dir(folder).args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
     match run(npm.stdin(Stdio::null())) {

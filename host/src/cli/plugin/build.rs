@@ -28,7 +28,8 @@ pub struct Arguments {
 /// A tool is missing, the source does not compile, or what it makes is no plugin.
 pub fn build<W: Write>(arguments: &Arguments, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     let built = build::build(&arguments.folder, &mut |line| remark(line))?;
-    writeln!(out, "file      {}, {} bytes", printable(&built.path.display().to_string()), grouped(built.size))?;
+    let path = built.path.strip_prefix(".").unwrap_or(&built.path);
+    writeln!(out, "file      {}, {} bytes", printable(&path.display().to_string()), grouped(built.size))?;
     write_imports(&built.imports, out)?;
     write_asks(Some(&built.manifest), out)?;
     Ok(ExitCode::SUCCESS)
