@@ -26,8 +26,7 @@ use self::load::{Candidate, Known, Outcome, Purpose, load, missing, second_verdi
 use super::loader::{Loaded, Loader};
 use super::probation::Probation;
 use crate::admin::Health;
-use crate::digest::sha256_hex;
-use crate::pipeline::{LoadedStep, Pipeline, Stage};
+use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{PluginLoaded, PluginRefused, PluginRemoved};
 
@@ -389,12 +388,7 @@ impl Directory {
             if loaded.is_none() && config.required {
                 missing.push(self.missing(&config.name, &config.plugin));
             }
-            steps.push(loaded.unwrap_or_else(|| LoadedStep {
-                config: Arc::new(config.clone()),
-                stage: Stage::Enrich,
-                settings_sha256: sha256_hex(config.settings.as_bytes()),
-                enricher: None,
-            }));
+            steps.push(loaded.unwrap_or_else(|| LoadedStep::absent(config.clone())));
         }
         let unnamed = self.entries.iter().filter(|(plugin, _)| !self.loader.is_named(plugin));
         steps.extend(unnamed.filter_map(|(_, entry)| entry.serving.as_ref()).flat_map(Serving::steps));

@@ -47,6 +47,11 @@ async fn another_version_of_the_contract_is_refused_and_so_is_an_enricher_that_i
 }
 
 #[tokio::test]
+async fn a_schema_that_a_host_does_not_check_is_refused() {
+    refused(&BAD_SCHEMA, "$ref").await;
+}
+
+#[tokio::test]
 async fn what_is_no_component_is_refused() {
     refused(&CORE_MODULE, "core module").await;
     refused(&EMPTY_FILE, "empty").await;
