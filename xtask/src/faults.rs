@@ -171,12 +171,11 @@ fn survive<'a>(project: &Project, suite: &Path, fault: &'a Fault, arguments: &Ar
         let mut queue = String::new();
         for line in BufReader::new(stdout).lines() {
             let line = line.context("cannot read what a test says")?;
-            // A test of both kinds says which one begins.
-            if let Some(kind) = line.strip_prefix("on the ").and_then(|line| line.strip_suffix(" queue")) {
-                queue = format!("{kind}: ");
-            }
             if let Some((_, happened)) = line.split_once("happened: ") {
                 row.happened.push(format!("{queue}{}", happened.trim()));
+            } else if let Some((_, kind)) = line.strip_suffix(" queue").and_then(|line| line.split_once("on the ")) {
+                // A test of both kinds says which one begins.
+                queue = format!("{kind}: ");
             }
             said.push_str(&line);
             said.push('\n');
