@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod author;
 pub mod guest;
+pub mod happened;
 pub mod host;
 pub mod not_run;
 pub mod page;

@@ -7,6 +7,7 @@ mod guests;
 mod http;
 mod languages;
 mod operations;
+mod plugin_faults;
 mod plugins;
 mod probation;
 mod queues;

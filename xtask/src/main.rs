@@ -4,6 +4,7 @@
 
 mod demo;
 mod docs;
+mod faults;
 mod setup;
 mod test;
 mod tidy;
@@ -53,6 +54,17 @@ Examples:
   cargo xtask test a_plugin            Only tests of this name, and no checks
   cargo xtask test redis -- --nocapture")]
     Test(test::Arguments),
+    /// Run every fault that dossier must survive, by its number, and write docs/reliability.md
+    ///
+    /// Each runs alone, against real processes: a redis-server and hosts of its own. Faults by number are run and shown; without
+    /// numbers all of them are, which takes a while, and the table of docs/reliability.md is written.
+    #[command(after_help = "\
+Examples:
+  cargo xtask faults
+  cargo xtask faults 6 24
+  cargo xtask faults 51 --mix 60             An hour of everything at once
+  cargo xtask faults 51 --seed 4711          Repeat what a failed run named")]
+    Faults(faults::Arguments),
     /// Build the plugins: target/plugins/*.wasm
     #[command(after_help = "\
 Examples:
@@ -68,6 +80,7 @@ fn main() -> ExitCode {
     let done = Project::find().and_then(|project| match task {
         Task::Demo => demo::run(&project),
         Task::Test(arguments) => test::run(&project, &arguments),
+        Task::Faults(arguments) => faults::run(&project, &arguments),
         Task::Plugins => wasm::build(&project.root).and_then(|()| wasm::print(&project.root)),
         Task::Docs => docs::write(&project.root),
     });
