@@ -10,5 +10,6 @@ mod operations;
 mod plugins;
 mod probation;
 mod queues;
+mod redis_faults;
 mod redis_queue;
 mod tutorial;

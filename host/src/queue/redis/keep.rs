@@ -1,28 +1,60 @@
 //! The lease: the sign that this host lives, for as long as it is renewed; and giving everything back at the end.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock, PoisonError};
 
 use super::link::{Call, Source};
 use super::{Shared, reply};
 use crate::queue::QueueError;
+use crate::telemetry::events::ConsumerShared;
 
 static KEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("keep.lua")));
 static CLOSE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("close.lua")));
 
 impl Shared {
     /// Renews the lease, and the idle time of what has been in flight for longer than half of it.
+    ///
+    /// # Errors
+    /// [`QueueError::Broken`] when another host renews the same lease; then this one has none any more.
     pub(super) async fn keep(&self) -> Result<(), QueueError> {
         let lease = millis(self.lease);
+        let (last, next) = self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let call = Call::new(&KEEP, &[&self.keys.stream, &self.keys.lease(&self.consumer)])
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(lease)
-            .arg(lease / 2);
-        let gone =
-            reply::texts(self.run(&self.commands, &call).await?).ok_or_else(|| self.commands.nonsense("keep.lua"))?;
+            .arg(lease / 2)
+            .arg(&last)
+            .arg(&next);
+        let parse = |answer| {
+            let [mark, gone] = reply::exactly(answer)?;
+            Some((reply::text(mark)?, reply::texts(gone)?))
+        };
+        let (mark, gone) =
+            parse(self.run(&self.commands, &call).await?).ok_or_else(|| self.commands.nonsense("keep.lua"))?;
+        if mark == next {
+            let marks = (next, new_mark());
+            *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks;
+        } else if mark != last {
+            if !self.has_twin.swap(true, Ordering::AcqRel) {
+                self.telemetry.emit(&ConsumerShared { consumer: &self.consumer });
+            }
+            return self.alone();
+        }
         if gone.iter().any(|entry| !self.desk.lock().holds(entry)) {
             // The look into the own pending entries finds it gone, lets go of it and tells of it.
             self.desk.lock().scan_within(std::time::Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on under a name that another host has, too: what is pending under it is nobody's any more.
+    pub(super) fn alone(&self) -> Result<(), QueueError> {
+        if self.has_twin.load(Ordering::Acquire) {
+            return Err(QueueError::Broken(format!(
+                "another host is the consumer {} as well, as after a copy of a running machine; this one ends, start it again",
+                self.consumer
+            )));
         }
         Ok(())
     }
@@ -42,13 +74,19 @@ impl Shared {
 /// Renews the lease until it is aborted. A renewal that fails is tried again sooner; whoever reads or commits meets the same
 /// trouble and tells of it.
 pub(super) async fn keep_lease(shared: Arc<Shared>) {
-    loop {
+    // Whoever has a twin ends at the next read, and leaves the lease to it.
+    while shared.alone().is_ok() {
         let wait = match shared.keep().await {
             Ok(()) => shared.lease / 3,
             Err(_) => shared.lease / 10,
         };
         tokio::time::sleep(wait).await;
     }
+}
+
+/// What a renewal leaves in the lease: nobody else can have thought of it.
+pub(super) fn new_mark() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 /// Whole milliseconds.
