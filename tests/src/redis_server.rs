@@ -44,7 +44,8 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`]; or no file system can be mounted here.
     pub fn on_a_small_disk(options: &[&str]) -> Result<Self> {
-        let script = "mount -t tmpfs -o size=8m tmpfs \"$1\" && head -c 6m /dev/zero > \"$1/filler\" && shift && exec \"$@\"";
+        let script =
+            "mount -t tmpfs -o size=8m tmpfs \"$1\" && head -c 6m /dev/zero > \"$1/filler\" && shift && exec \"$@\"";
         Self::within(Some(script), options)
     }
 

@@ -43,28 +43,56 @@ struct Load {
     thread: JoinHandle<Vec<String>>,
 }
 
+/// What a producer sends.
+struct Producing {
+    /// How its alerts' ids begin.
+    name: &'static str,
+    stream: &'static str,
+    /// So many bytes beside each alert's id.
+    size: usize,
+    /// What so many replicas have is confirmed.
+    replicas: u32,
+}
+
+impl Default for Producing {
+    fn default() -> Self {
+        Self { name: "load", stream: "alerts", size: 10, replicas: 0 }
+    }
+}
+
 impl Load {
-    /// Begins; with so many bytes beside each alert's id.
-    fn of_size(url: &str, stream: &str, size: usize) -> Self {
+    /// Begins with small alerts.
+    fn on(server: &RedisServer) -> Self {
+        let url = server.url();
+        Self::begin(Producing::default(), move || connect(&url))
+    }
+
+    /// Begins; makes a new connection after each trouble.
+    fn begin(
+        what: Producing,
+        mut connect: impl FnMut() -> redis::RedisResult<redis::Connection> + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (url, stream, ended) = (url.to_owned(), stream.to_owned(), Arc::clone(&stop));
+        let ended = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let (mut confirmed, mut connection) = (Vec::new(), None);
-            let filling = "x".repeat(size);
+            let filling = "x".repeat(what.size);
             let mut next = 0;
             while !ended.load(Ordering::Acquire) {
-                let ids: Vec<_> = (next..next + 5).map(|n| format!("load-{n}")).collect();
+                let ids: Vec<_> = (next..next + 5).map(|n| format!("{}-{n}", what.name)).collect();
                 next += 5;
                 let mut pipeline = redis::pipe();
                 for id in &ids {
                     let alert = format!("{{\"id\":\"{id}\",\"filling\":\"{filling}\"}}");
-                    pipeline.cmd("XADD").arg(&stream).arg("*").arg("alert").arg(alert).ignore();
+                    pipeline.cmd("XADD").arg(what.stream).arg("*").arg("alert").arg(alert).ignore();
                 }
-                // After trouble the next alerts get a new connection.
-                if let Some(mut open) = connection.take().or_else(|| connect(&url).ok())
-                    && pipeline.exec(&mut open).is_ok()
+                pipeline.cmd("WAIT").arg(what.replicas).arg(400);
+                if let Some(mut open) = connection.take().or_else(|| connect().ok())
+                    && let Ok([replicas]) = pipeline.query::<[u32; 1]>(&mut open)
                 {
-                    confirmed.extend(ids);
+                    if replicas >= what.replicas {
+                        confirmed.extend(ids);
+                    }
                     connection = Some(open);
                 }
                 std::thread::sleep(Duration::from_millis(10));
@@ -72,11 +100,6 @@ impl Load {
             confirmed
         });
         Self { stop, thread }
-    }
-
-    /// Begins, with small alerts.
-    fn on(server: &RedisServer) -> Self {
-        Self::of_size(&server.url(), "alerts", 10)
     }
 
     /// Ends; gives the ids that the server confirmed. Those that it did not may be there or not.
@@ -126,7 +149,13 @@ fn stored(server: &RedisServer, store: &str) -> BTreeMap<String, u32> {
 fn assert_stored_once(server: &RedisServer, store: &str, ids: &[String]) {
     let times = stored(server, store);
     let missing: Vec<_> = ids.iter().filter(|id| !times.contains_key(*id)).collect();
-    assert!(missing.is_empty(), "{} of {} are missing: {:?}", missing.len(), ids.len(), &missing[..missing.len().min(5)]);
+    assert!(
+        missing.is_empty(),
+        "{} of {} are missing: {:?}",
+        missing.len(),
+        ids.len(),
+        &missing[..missing.len().min(5)]
+    );
     let twice: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "stored more than once: {twice:?}");
 }
@@ -138,9 +167,7 @@ fn said(host: &Host, message: &str) -> usize {
 
 /// The line with this message that came first, once there is one.
 fn line(host: &Host, message: &str) -> serde_json::Value {
-    wait_for(message, || {
-        host.log().into_iter().find(|line| field(line, "message").is_some_and(|said| said == message))
-    })
+    wait_for(message, || host.log().into_iter().find(|line| field(line, "message").is_some_and(|said| said == message)))
 }
 
 /// A sample of a host's metrics: the name with its labels, as it is written.

@@ -27,8 +27,8 @@ pub use self::plugin::{
     PluginSaid, PluginTakenOut, PluginUnfit,
 };
 pub use self::queue::{
-    AlertsClaimed, CommitRefused, ConsumerShared, DeadLettersMany, EntriesLost, EntriesRescued, EntrySkipped, GroupRecreated,
-    QueueRecovered, QueueTrouble,
+    AlertsClaimed, CommitRefused, ConsumerShared, DeadLettersMany, EntriesLost, EntriesRescued, EntrySkipped,
+    GroupRecreated, QueueRecovered, QueueTrouble,
 };
 pub use self::table::{TableLoaded, TableRefused};
 

@@ -79,7 +79,8 @@ pub(super) async fn run(
         };
         trouble.over();
         shared.commits.send_replace(true);
-        for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate() {
+        for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate()
+        {
             match committed {
                 Committed::Refused(error) => {
                     if place >= before {
@@ -116,7 +117,8 @@ impl Refused {
         self.alerts.push(alert);
         self.again_at = Instant::now() + REFUSED_PAUSE;
         let count = self.alerts.len();
-        self.health.note("refused alerts", Some(format!("{count} cannot be committed and stay pending; the last: {error}")));
+        self.health
+            .note("refused alerts", Some(format!("{count} cannot be committed and stay pending; the last: {error}")));
     }
 }
 

@@ -55,7 +55,8 @@ fn a_connection_whose_packets_vanish_is_made_again_within_ten_seconds() {
 /// A primary and its replica, in step.
 fn pair() -> (RedisServer, RedisServer, String) {
     let (first, second) = (free_port().expect("a port").to_string(), free_port().expect("a port").to_string());
-    let primary = RedisServer::with(&["--port", &first, "--repl-diskless-sync-delay", "0"]).expect("redis-server starts");
+    let primary =
+        RedisServer::with(&["--port", &first, "--repl-diskless-sync-delay", "0"]).expect("redis-server starts");
     let replica = RedisServer::with(&["--port", &second, "--replicaof", "127.0.0.1", &first]).expect("it starts");
     wait_for("the replica to be in step", || in_step(&primary, &replica));
     (primary, replica, second)
@@ -77,7 +78,8 @@ fn a_primary_that_becomes_a_replica_under_load_is_left_for_the_new_one() {
     let proxy = Proxy::to(&primary.socket()).expect("a proxy");
     let site = site(&proxy.url(), "");
     let host = start(&site);
-    let load = Load::of_size(&proxy.url(), "alerts", 10);
+    let url = proxy.url();
+    let load = Load::begin(Producing::default(), move || connect(&url));
     stored_more(&primary, 100);
     // An address that moves, as in most failovers by hand; what is connected stays connected to the old one.
     proxy.lead_to(&replica.socket());
@@ -94,7 +96,10 @@ fn a_primary_that_becomes_a_replica_under_load_is_left_for_the_new_one() {
     until_ready(&host, true);
     assert_stored_once(&replica, "alerts:enriched", &confirmed);
     let troubles: Vec<_> = host.log().iter().filter_map(|line| Some(field(line, "error")?.to_string())).collect();
-    assert!(troubles.iter().any(|trouble| trouble.contains("READONLY") || trouble.contains("UNBLOCKED")), "{troubles:?}");
+    assert!(
+        troubles.iter().any(|trouble| trouble.contains("READONLY") || trouble.contains("UNBLOCKED")),
+        "{troubles:?}"
+    );
     happened(&format!(
         "storing in the new primary {} ms after the failover began; all {} confirmed alerts stored once",
         took.as_millis(),
@@ -125,5 +130,7 @@ fn what_a_failover_loses_and_the_host_still_holds_is_stored_from_memory_and_coun
     let rescued = metric(&host, "dossier_queue_rescued_alerts_total");
     assert_eq!(rescued, 20.0);
     line(&host, "entries gone from the queue, stored from memory");
-    happened(&format!("the tail of 20 was lost; the host held it and stored all of it in the new primary; counted {rescued}"));
+    happened(&format!(
+        "the tail of 20 was lost; the host held it and stored all of it in the new primary; counted {rescued}"
+    ));
 }

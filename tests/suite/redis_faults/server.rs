@@ -83,9 +83,8 @@ fn while_a_server_loads_its_file_the_host_waits_and_is_not_ready_and_then_goes_o
         let (status, body) = host.get("/readyz");
         (status == 503 && body.contains("LOADING")).then_some(body)
     });
-    let loaded = wait_for("the server to have loaded", || {
-        server.ask::<u64>(&["XLEN", "alerts"]).ok().map(|_| began.elapsed())
-    });
+    let loaded =
+        wait_for("the server to have loaded", || server.ask::<u64>(&["XLEN", "alerts"]).ok().map(|_| began.elapsed()));
     until_ready(&host, true);
     let ready = began.elapsed();
     let after = ids("after", 50);
@@ -151,7 +150,8 @@ fn a_server_whose_disk_is_full_is_waited_for_and_nothing_is_lost() {
     };
     let site = site(&server.url(), "");
     let host = start(&site);
-    let load = Load::of_size(&server.url(), "alerts", 4000);
+    let url = server.url();
+    let load = Load::begin(Producing { size: 4000, ..Producing::default() }, move || connect(&url));
     stored_more(&server, 20);
     if !fills {
         server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("CONFIG SET");

@@ -92,7 +92,9 @@ fn a_store_of_a_wrong_type_leaves_all_pending_and_one_key_of_a_wrong_type_leaves
     drained(&server);
     assert_stored_once(&server, "alerts:enriched", &["odd".to_owned()]);
     assert_eq!(said(&host, "commit refused"), 1);
-    happened("store: all 20 stayed pending, not ready, stored once it was mended; one alert's key: it alone stayed pending, 50 others stored");
+    happened(
+        "store: all 20 stayed pending, not ready, stored once it was mended; one alert's key: it alone stayed pending, 50 others stored",
+    );
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    Pipeline, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
 };
 
 use super::reply;
@@ -37,9 +37,17 @@ pub(super) struct Address {
 enum Finder {
     Fixed(ConnectionInfo),
     /// `server` is how to connect to the server that they name.
-    Sentinel { sentinels: Vec<ConnectionInfo>, service: String, server: ConnectionInfo },
+    Sentinel {
+        sentinels: Vec<ConnectionInfo>,
+        service: String,
+        server: ConnectionInfo,
+    },
     /// `seeds` are those of the URL, `known` those that were heard of. The owner of this stream's slot is looked for.
-    Cluster { seeds: Vec<ConnectionInfo>, known: Mutex<Vec<ConnectionInfo>>, stream: String },
+    Cluster {
+        seeds: Vec<ConnectionInfo>,
+        known: Mutex<Vec<ConnectionInfo>>,
+        stream: String,
+    },
 }
 
 impl Address {
@@ -217,11 +225,7 @@ impl<'a> Several<'a> {
     }
 
     /// Who to ask, and the place for people; none when something is wrong.
-    fn finder(
-        &self,
-        stream: &str,
-        parse: impl Fn(&str) -> Option<ConnectionInfo>,
-    ) -> Option<(String, Finder)> {
+    fn finder(&self, stream: &str, parse: impl Fn(&str) -> Option<ConnectionInfo>) -> Option<(String, Finder)> {
         let hosts = self.hosts.join(",");
         let one = |user: &str, host: &str, db: &str| parse(&format!("{}://{user}{host}/{db}", self.scheme));
         if self.cluster {
@@ -360,21 +364,21 @@ mod tests {
     #[test]
     fn the_owner_of_a_slot_is_the_first_of_its_range_and_a_node_without_an_address_is_who_was_asked() {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let node = |host: &str, port| Value::Array(vec![text(host), Value::Int(port), text("id"), Value::Array(vec![])]);
-        let range = |first, last, nodes: Vec<Value>| {
-            Value::Array([vec![Value::Int(first), Value::Int(last)], nodes].concat())
-        };
-        let ranges = vec![
-            range(0, 99, vec![node("", 7), node("r", 8)]),
-            range(100, 16383, vec![node("b", 9), node("r", 8)]),
-        ];
+        let node =
+            |host: &str, port| Value::Array(vec![text(host), Value::Int(port), text("id"), Value::Array(vec![])]);
+        let range =
+            |first, last, nodes: Vec<Value>| Value::Array([vec![Value::Int(first), Value::Int(last)], nodes].concat());
+        let ranges =
+            vec![range(0, 99, vec![node("", 7), node("r", 8)]), range(100, 16383, vec![node("b", 9), node("r", 8)])];
         let asked = "redis://user:pass@a:1/".into_connection_info().unwrap();
-        let map = |slot| SlotMap::read(&asked, Value::Array(vec![Value::Int(slot), Value::Array(ranges.clone())])).unwrap();
+        let map =
+            |slot| SlotMap::read(&asked, Value::Array(vec![Value::Int(slot), Value::Array(ranges.clone())])).unwrap();
         for (slot, place) in [(0, "a:7"), (99, "a:7"), (100, "b:9"), (16383, "b:9")] {
             let owner = map(slot).owner.unwrap();
             assert_eq!((owner.addr().to_string().as_str(), owner.redis_settings().password()), (place, Some("pass")));
         }
-        let others: Vec<_> = map(0).others(std::slice::from_ref(&asked)).iter().map(|info| info.addr().to_string()).collect();
+        let others: Vec<_> =
+            map(0).others(std::slice::from_ref(&asked)).iter().map(|info| info.addr().to_string()).collect();
         assert_eq!(others, ["a:7", "r:8", "b:9"]);
     }
 }

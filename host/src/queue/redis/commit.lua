@@ -13,10 +13,16 @@ local stream, store, dlq, accused = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, index, notes, index_life, retention, note_life =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
 
--- Like redis.call, but raises the server's words alone.
+-- The last error of a command, and whether it is about one alert's own keys. (What pcall gives differs between versions.)
+local problem, alone
+
+-- Like redis.call, but leaves the server's words alone in problem.
 local function call(...)
   local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err then error({err = reply.err}, 0) end
+  if type(reply) == 'table' and reply.err then
+    problem, alone = reply.err, false
+    error('stopped', 0)
+  end
   return reply
 end
 
@@ -24,7 +30,8 @@ end
 local function own(...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and reply.err then
-    error({err = reply.err, own = string.sub(reply.err, 1, 9) == 'WRONGTYPE'}, 0)
+    problem, alone = reply.err, string.sub(reply.err, 1, 9) == 'WRONGTYPE'
+    error('stopped', 0)
   end
   return reply
 end
@@ -130,22 +137,23 @@ local function one(entry, kind, a, b, c, d, e, f, g)
   return outcome
 end
 
+-- Does all; gives the error that ended it, or ''.
 local function work()
   local at = 8
   while at <= #ARGV do
+    problem, alone = nil, true
     local fine, outcome = pcall(one, unpack(ARGV, at, at + 8))
     if not fine then
-      if type(outcome) == 'table' and not outcome.own then error(outcome, 0) end
-      outcome = 'refused ' .. (type(outcome) == 'table' and outcome.err or tostring(outcome))
+      if not alone then return problem end
+      outcome = 'refused ' .. (problem or tostring(outcome))
     end
     outcomes[#outcomes + 1] = outcome
     at = at + (ARGV[at + 1] == 'store' and 8 or 9)
   end
+  return ''
 end
 
-local fine, trouble = pcall(work)
-local message, gone = '', 0
-if not fine then message = type(trouble) == 'table' and trouble.err or tostring(trouble) end
+local message, gone = work(), 0
 if #finished > 0 then
   local acked = redis.pcall('XACK', stream, group, unpack(finished))
   if type(acked) == 'table' then return acked end
