@@ -119,7 +119,7 @@ fn what_a_failover_loses_and_the_host_still_holds_is_stored_from_memory_and_coun
     wait_for("the replica to be in step", || in_step(&primary, &replica));
     // From here on the replica hears nothing more: the tail.
     replica.ask::<()>(&["REPLICAOF", "NO", "ONE"]).expect("REPLICAOF");
-    let tail = ids("tail", 20);
+    let tail = ids("tail", 8);
     held(&primary, &host, &tail);
     until_ready(&host, false);
     proxy.lead_to(&replica.socket());
@@ -128,9 +128,9 @@ fn what_a_failover_loses_and_the_host_still_holds_is_stored_from_memory_and_coun
     until_ready(&host, true);
     assert_stored_once(&replica, "alerts:enriched", &[before, tail].concat());
     let rescued = metric(&host, "dossier_queue_rescued_alerts_total");
-    assert_eq!(rescued, 20.0);
+    assert_eq!(rescued, 8.0);
     line(&host, "entries gone from the queue, stored from memory");
     happened(&format!(
-        "the tail of 20 was lost; the host held it and stored all of it in the new primary; counted {rescued}"
+        "the tail of 8 was lost; the host held it and stored all of it in the new primary; counted {rescued}"
     ));
 }

@@ -1,7 +1,7 @@
 //! TLS with a private CA and client certificates, and a user who may do what dossier needs and nothing else.
 
 use dossier_tests::redis_server::free_port;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::*;
 
@@ -20,6 +20,7 @@ impl Authority {
     fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, "an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).expect("a certificate").pem();
         Self { issuer: Issuer::new(params, key), pem }
@@ -28,7 +29,8 @@ impl Authority {
     /// Writes a certificate for this name and its key into a site.
     fn vouch(&self, site: &Site, name: &str) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         site.write(&format!("{name}.pem"), certificate.pem().as_bytes());
         site.write(&format!("{name}.key"), key.serialize_pem().as_bytes());

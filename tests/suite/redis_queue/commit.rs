@@ -153,7 +153,10 @@ async fn dead_letters_of_a_wrong_type_leave_the_dead_pending_and_store_the_other
     let mut got = receive(&queue, 2).await;
     let settled = [dead(got.remove(0), None, Reason::Trap), stored(got.remove(0), "X")];
     let ends = queue.commit(&settled).await.unwrap();
-    assert!(matches!(&ends[0], Committed::Refused(why) if why.contains("WRONGTYPE") && why.contains("rename")), "{ends:?}");
+    assert!(
+        matches!(&ends[0], Committed::Refused(why) if why.contains("WRONGTYPE") && why.contains("rename")),
+        "{ends:?}"
+    );
     assert_eq!(ends[1], Committed::Stored);
     assert_eq!((length(&server, "alerts"), length(&server, "alerts:enriched")), (1, 1));
     let _: () = server.ask(&["DEL", "alerts:dlq"]).unwrap();
