@@ -108,6 +108,11 @@ impl Shared {
     fn failed(&self, link: &Link, error: &redis::RedisError) -> QueueError {
         // The server may have run what it did not answer, and taken alerts that nobody was told of.
         self.desk.lock().scan_within(Duration::ZERO);
+        // Where one connection is of no use, the other leads the same way: a commit must not find that out anew, in its own time.
+        if reaction::of(error).reaction == Reaction::Reconnect {
+            self.reader.forget();
+            self.commands.forget();
+        }
         link.error(error)
     }
 

@@ -39,7 +39,8 @@ fn a_connection_whose_packets_vanish_is_made_again_within_ten_seconds() {
     proxy.swallow();
     // What was on its way already may still come in: some tens of alerts at most.
     let took = stored_more(&server, 300);
-    assert!(took < Duration::from_secs(10), "rebuilt after {took:?}");
+    let troubles: Vec<_> = host.log().into_iter().filter(|line| field(line, "operation").is_some()).collect();
+    assert!(took < Duration::from_secs(10), "rebuilt after {took:?}: {troubles:#?}");
     assert!(proxy.made() > before);
     let confirmed = load.end();
     drained(&server);
