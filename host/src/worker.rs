@@ -184,7 +184,13 @@ impl Worker {
                 pipeline.wait_for(Option::is_some).await.map_err(|_| WorkerError::Plugins)?;
                 self.telemetry.log_ready().await?;
                 // The sender is in what all share, so it is there.
-                let _ = commits.wait_for(|work| *work).await;
+                let work = commits.wait_for(|work| *work);
+                if !until_empty {
+                    let _ = work.await;
+                } else if tokio::time::timeout(self.config.host.grace, work).await.is_err() {
+                    let why = "it refused to store for longer than the grace; what was read is still pending";
+                    return Err(WorkerError::Queue(QueueError::Unavailable(why.into())));
+                }
                 // Only this loop takes slots: one that is free now is free when a delivery wants it.
                 drop(shared.slots.acquire().await);
                 Ok::<_, WorkerError>(())

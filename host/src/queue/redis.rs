@@ -64,8 +64,7 @@ struct Shared {
     /// This host's name in the group, random: two hosts never have the same.
     consumer: String,
     lease: Duration,
-    /// What the last renewal left in the lease, and what the next one leaves.
-    marks: Mutex<(String, String)>,
+    marks: Mutex<keep::Marks>,
     /// Whether another host was seen that has the same name.
     has_twin: AtomicBool,
     /// How long an id is remembered; none is for ever.
@@ -152,7 +151,7 @@ impl RedisQueue {
             group: redis.group.clone(),
             consumer: uuid::Uuid::new_v4().simple().to_string(),
             lease: redis.lease,
-            marks: Mutex::new((keep::new_mark(), keep::new_mark())),
+            marks: Mutex::new(keep::Marks::new()),
             has_twin: AtomicBool::new(false),
             // An id must be known for as long as its record is there.
             index_life: redis.retention.map(|retention| retention.max(redis.dedupe_window)),

@@ -73,6 +73,10 @@ fn a_cluster_whose_slot_of_the_stream_moves_to_another_node_under_load_is_follow
     let untagged = site(&url, "");
     let said = String::from_utf8(untagged.dossier(&["validate"]).stdout).expect("text");
     assert!(said.contains("hash tag"), "{said}");
+    // With one node named, the way to another is not taken.
+    let one = site(&format!("redis://127.0.0.1:{}/0", other.port), "stream = \"{alerts}\"");
+    let said = String::from_utf8(one.dossier(&["status"]).stderr).expect("text");
+    assert!(said.contains("MOVED") && said.contains("redis+cluster://"), "{said}");
     let site = site(&url, "stream = \"{alerts}\"");
     assert!(site.succeed(&["validate"]).contains("is fine"));
     let host = start(&site);

@@ -11,7 +11,8 @@ fn sentinel(folder: &std::path::Path, primary: &str) -> (RedisServer, String) {
     let file = folder.join(format!("{port}.conf"));
     let settings = format!(
         "sentinel monitor main 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds main 700\n\
-         sentinel failover-timeout main 4000\n"
+         sentinel failover-timeout main 4000\nuser default on nopass ~* &* +@all -sentinel|get-master-addr-by-name\n\
+         user asker on >s3cret-1 ~* &* +@all\n"
     );
     std::fs::write(&file, settings).expect("a file");
     let server = RedisServer::with(&[&file.display().to_string(), "--port", &port, "--sentinel"]);
@@ -21,9 +22,10 @@ fn sentinel(folder: &std::path::Path, primary: &str) -> (RedisServer, String) {
 #[test]
 fn when_sentinels_fail_over_the_host_finds_the_new_primary_and_what_a_replica_confirmed_is_stored_once() {
     let (first, second) = (free_port().expect("a port").to_string(), free_port().expect("a port").to_string());
-    let primary =
-        RedisServer::with(&["--port", &first, "--repl-diskless-sync-delay", "0"]).expect("redis-server starts");
-    let replica = RedisServer::with(&["--port", &second, "--replicaof", "127.0.0.1", &first]).expect("it starts");
+    let user = ["--user", "dossier", "on", ">s3cret-2", "~alerts", "~alerts:*", "+@all"];
+    let server = |options: &[&str]| RedisServer::with(&[options, &user].concat()).expect("redis-server starts");
+    let primary = server(&["--port", &first, "--repl-diskless-sync-delay", "0"]);
+    let replica = server(&["--port", &second, "--replicaof", "127.0.0.1", &first]);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sentinels: Vec<_> = (0..3).map(|_| sentinel(folder.path(), &first)).collect();
     wait_for("the Sentinels to know each other and the replica", || {
@@ -37,7 +39,8 @@ fn when_sentinels_fail_over_the_host_finds_the_new_primary_and_what_a_replica_co
             .then_some(())
     });
     let hosts: Vec<_> = sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
-    let url = format!("redis+sentinel://{}/main/0", hosts.join(","));
+    let query = "sentinel_user=asker&sentinel_password=s3cret-1";
+    let url = format!("redis+sentinel://dossier:s3cret-2@{}/main/0?{query}", hosts.join(","));
     let site = site(&url, "");
     assert!(site.succeed(&["validate"]).contains("is fine"));
     let host = start(&site);
@@ -57,6 +60,9 @@ fn when_sentinels_fail_over_the_host_finds_the_new_primary_and_what_a_replica_co
     let load = Load::begin(Producing { name: "after", ..Producing::default() }, move || connect(&new));
     stored_more(&replica, 100);
     let took = began.elapsed();
+    assert!(replica.ask::<String>(&["CLIENT", "LIST"]).expect("clients").contains("user=dossier"));
+    let secrets: Vec<_> = host.log().iter().map(ToString::to_string).filter(|line| line.contains("s3cret")).collect();
+    assert!(secrets.is_empty(), "{secrets:?}");
     let after = load.end();
     drained(&replica);
     until_ready(&host, true);

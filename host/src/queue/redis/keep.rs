@@ -1,5 +1,6 @@
 //! The lease: the sign that this host lives, for as long as it is renewed; and giving everything back at the end.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, PoisonError};
 
@@ -11,6 +12,9 @@ use crate::telemetry::events::ConsumerShared;
 static KEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("keep.lua")));
 static CLOSE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("close.lua")));
 
+/// How many marks are remembered: more renewals than that are not done before what one left in the lease has ended.
+const MARKS: usize = 16;
+
 impl Shared {
     /// Renews the lease, and the idle time of what has been in flight for longer than half of it.
     ///
@@ -18,24 +22,22 @@ impl Shared {
     /// [`QueueError::Broken`] when another host renews the same lease; then this one has none any more.
     pub(super) async fn keep(&self) -> Result<(), QueueError> {
         let lease = millis(self.lease);
-        let (last, next) = self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let call = Call::new(&KEEP, &[&self.keys.stream, &self.keys.lease(&self.consumer)])
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut call = Call::new(&KEEP, &[&self.keys.stream, &self.keys.lease(&self.consumer)])
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(lease)
-            .arg(lease / 2)
-            .arg(&last)
-            .arg(&next);
+            .arg(lease / 2);
+        marks.0.iter().for_each(|mark| call.push(mark));
         let parse = |answer| {
             let [mark, gone] = reply::exactly(answer)?;
             Some((reply::text(mark)?, reply::texts(gone)?))
         };
         let (mark, gone) =
             parse(self.run(&self.commands, &call).await?).ok_or_else(|| self.commands.nonsense("keep.lua"))?;
-        if mark == next {
-            let marks = (next, new_mark());
-            *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks;
-        } else if mark != last {
+        if marks.0.front() == Some(&mark) {
+            self.marks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        } else if !marks.0.contains(&mark) {
             if !self.has_twin.swap(true, Ordering::AcqRel) {
                 self.telemetry.emit(&ConsumerShared { consumer: &self.consumer });
             }
@@ -84,9 +86,23 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
     }
 }
 
-/// What a renewal leaves in the lease: nobody else can have thought of it.
-pub(super) fn new_mark() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
+/// What renewals leave in the lease, each something that nobody else can have thought of: first what the next one will, then what
+/// the last ones did.
+#[derive(Debug, Clone)]
+pub(super) struct Marks(VecDeque<String>);
+
+impl Marks {
+    pub(super) fn new() -> Self {
+        let mut marks = Self(VecDeque::new());
+        marks.next();
+        marks
+    }
+
+    /// Thinks of another one for the next renewal.
+    fn next(&mut self) {
+        self.0.push_front(uuid::Uuid::new_v4().simple().to_string());
+        self.0.truncate(MARKS);
+    }
 }
 
 /// Whole milliseconds.
