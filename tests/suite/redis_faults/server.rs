@@ -101,9 +101,9 @@ fn while_a_server_loads_its_file_the_host_waits_and_is_not_ready_and_then_goes_o
 
 #[test]
 fn a_server_without_memory_stops_the_reading_with_a_bounded_number_in_flight_until_there_is_some() {
-    const IN_FLIGHT: u64 = 50;
+    const IN_FLIGHT: u64 = 2000;
     let server = RedisServer::start().expect("redis-server starts");
-    let site = site(&server.url(), "batch = 20\n[host]\nin_flight = 50");
+    let site = site(&server.url(), "batch = 20\n[host]\nin_flight = 2000");
     let host = start(&site);
     let all = ids("a", 3000);
     // Otherwise all would be done before the memory is.
@@ -120,8 +120,8 @@ fn a_server_without_memory_stops_the_reading_with_a_bounded_number_in_flight_unt
         (most, least) = (most.max(now), least.min(now));
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(most <= IN_FLIGHT, "{most} pending");
-    // The server would go on handing out: what is not read is the host's doing.
+    // The server would go on handing out, and there is room for more: what is not read is the host's doing.
+    assert!(most <= IN_FLIGHT / 2, "{most} pending");
     assert_eq!(most, least, "the host goes on reading while nothing can be stored");
     assert_eq!(length(&server, "alerts:enriched"), refused);
     assert_eq!(length(&server, "alerts") + refused, 3000);
