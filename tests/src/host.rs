@@ -164,6 +164,12 @@ impl Host {
         self.child.wait().expect("the host ends").code()
     }
 
+    /// Waits until it has ended by itself; gives its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        wait_for("the host to end", || (!self.is_alive()).then_some(()));
+        self.child.wait().expect("the host ended").code()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -11,5 +11,6 @@ mod plugin_faults;
 mod plugins;
 mod probation;
 mod queues;
+mod redis_faults;
 mod redis_queue;
 mod tutorial;

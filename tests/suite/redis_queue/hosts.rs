@@ -1,5 +1,8 @@
 //! Several hosts on one group, hosts that die, and alerts that kill them.
 
+use dossier::queue::QueueError;
+use dossier_tests::host::wait_for;
+
 use super::*;
 
 /// A host that dies: nothing is given back, nothing renewed.
@@ -226,4 +229,31 @@ async fn two_hosts_share_a_stream_and_each_alert_is_stored_once() {
     let (one, two) = tokio::join!(work(first), work(second));
     assert_eq!(one + two, 500);
     assert_eq!((length(&server, "alerts"), length(&server, "alerts:enriched")), (0, 500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_a_failover_set_back_is_renewed_and_one_that_another_renews_ends_the_host() {
+    let server = RedisServer::start().unwrap();
+    let queue = open(&server).await;
+    assert!(queue.receive(1).await.unwrap().is_empty());
+    let key = server.ask::<Vec<String>>(&["KEYS", "alerts:lease:*"]).unwrap().remove(0);
+    let mark = || server.ask::<String>(&["GET", &key]).unwrap();
+    let first = mark();
+    let renewed = || wait_for("the lease to be renewed", || (mark() != first).then_some(()));
+    renewed();
+    let _: () = server.ask(&["SET", &key, &first, "PX", "1200"]).unwrap();
+    renewed();
+    assert!(queue.receive(1).await.is_ok());
+
+    let _: () = server.ask(&["SET", &key, "another's", "PX", "5000"]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let error = loop {
+        match queue.receive(1).await {
+            Err(error) => break error,
+            Ok(_) => assert!(Instant::now() < deadline, "not noticed"),
+        }
+    };
+    assert!(matches!(&error, QueueError::Broken(said) if said.contains("another host")), "{error}");
+    queue.close().await.unwrap();
+    assert_eq!(mark(), "another's");
 }
