@@ -121,9 +121,14 @@ impl Worker {
             alone: RwLock::new(()),
             stop: self.stop.clone(),
         });
-        let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let abandon = CancellationToken::new();
-        let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
+        // Two of them, so that dead letters which cannot be written hold up nothing else, and records neither.
+        let [(store, storing), (bury, burying)] = ["commit", "bury"].map(|operation| {
+            let (done, finished) = mpsc::channel(self.config.host.in_flight);
+            let trouble = Trouble::new(operation, self.telemetry.clone(), self.health.clone());
+            (done, tokio::spawn(committer::run(shared.clone(), trouble, finished, abandon.clone())))
+        });
+        let done = committer::Done { store, bury };
         let depth = tokio::spawn(measure_depth(self.queue.clone(), self.telemetry.clone(), self.stop.clone()));
 
         let mut tasks = JoinSet::new();
@@ -139,17 +144,16 @@ impl Worker {
             tasks.shutdown().await;
         }
         // What is done is committed even when the grace is over, but a queue that refuses is not waited for any longer.
-        let mut committer = committer;
-        let committed = match tokio::time::timeout_at(
-            deadline.max(Instant::now() + Duration::from_secs(1)),
-            &mut committer,
-        )
-        .await
-        {
-            Ok(committed) => committed,
+        let mut committed = std::pin::pin!(async {
+            let (stored, buried) = tokio::join!(storing, burying);
+            stored.unwrap_or_default() + buried.unwrap_or_default()
+        });
+        let patience = deadline.max(Instant::now() + Duration::from_secs(1));
+        let not_committed = match tokio::time::timeout_at(patience, &mut committed).await {
+            Ok(left) => left,
             Err(_) => {
                 abandon.cancel();
-                committer.await
+                committed.await
             }
         };
         let left_pending = self.config.host.in_flight - shared.slots.available_permits();
@@ -157,7 +161,7 @@ impl Worker {
         if let Err(error) = self.queue.close().await {
             self.telemetry.emit(&QueueTrouble { operation: "close", error: &error.to_string() });
         }
-        self.telemetry.emit(&HostStopped { left_pending: left_pending + committed.unwrap_or_default() });
+        self.telemetry.emit(&HostStopped { left_pending: left_pending + not_committed });
         result
     }
 
@@ -165,7 +169,7 @@ impl Worker {
     async fn read(
         &self,
         shared: &Arc<Shared>,
-        done: &mpsc::Sender<committer::Settling>,
+        done: &committer::Done,
         tasks: &mut JoinSet<()>,
         until_empty: bool,
     ) -> Result<(), WorkerError> {
@@ -193,7 +197,7 @@ impl Worker {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 received = async {
-                    if idle && self.is_empty().await? { Ok(None) } else { self.queue.receive(max).await.map(Some) }
+                    if idle && self.is_emptied().await? { Ok(None) } else { self.queue.receive(max).await.map(Some) }
                 } => received,
             };
             match received {
@@ -222,7 +226,7 @@ impl Worker {
     async fn start(
         &self,
         shared: &Arc<Shared>,
-        done: &mpsc::Sender<committer::Settling>,
+        done: &committer::Done,
         tasks: &mut JoinSet<()>,
         pipeline: &Arc<Pipeline>,
         delivery: Delivery,
@@ -233,9 +237,21 @@ impl Worker {
         tasks.spawn(task);
     }
 
-    /// Whether nothing is waiting or in flight, here or at another host.
-    async fn is_empty(&self) -> Result<bool, QueueError> {
-        self.queue.depth().await.map(|depth| depth.waiting == 0 && depth.in_flight == 0)
+    /// Whether nothing is waiting or in flight, here or at another host. An error when all that waits is what cannot be taken: that
+    /// would be waited for in vain.
+    async fn is_emptied(&self) -> Result<bool, QueueError> {
+        let depth = self.queue.depth().await?;
+        if depth.waiting == 0 || depth.in_flight > 0 {
+            return Ok(depth.waiting == 0 && depth.in_flight == 0);
+        }
+        let stuck = self.queue.stuck().await?;
+        if (stuck.len() as u64) < depth.waiting {
+            return Ok(false);
+        }
+        Err(QueueError::Broken(format!(
+            "what is left in it cannot be read: {}; mend that, or move it away, and run again",
+            stuck.iter().take(10).cloned().collect::<Vec<_>>().join(", ")
+        )))
     }
 }
 

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Room, Shared, Trouble};
-use crate::admin::Health;
 use crate::dead_letter::Reason;
 use crate::queue::{Committed, Outcome, Settled};
 use crate::record::{Label, StepTrace};
@@ -32,16 +31,33 @@ pub(super) struct Story {
     pub started: Instant,
 }
 
+/// Where tasks hand over what is done: what is to be stored and what is to be buried go ways of their own.
+#[derive(Clone)]
+pub(super) struct Done {
+    pub store: mpsc::Sender<Settling>,
+    pub bury: mpsc::Sender<Settling>,
+}
+
+impl Done {
+    /// Hands over. The committer is gone only when the host gives up; the alert stays pending then.
+    pub(super) async fn send(&self, settling: Settling) {
+        let way = match settling.settled.outcome {
+            Outcome::Store(_) => &self.store,
+            Outcome::Dead(_) => &self.bury,
+        };
+        let _ = way.send(settling).await;
+    }
+}
+
 /// Commits whatever is done until all senders are gone. A queue that refuses is asked again until `abandon`; gives how many
 /// alerts stayed pending then.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    health: Arc<Health>,
+    mut trouble: Trouble,
     mut finished: mpsc::Receiver<Settling>,
     abandon: CancellationToken,
 ) -> usize {
     let batch = shared.config.queue.batch;
-    let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health);
     let mut settling = Vec::with_capacity(batch);
     while finished.recv_many(&mut settling, batch).await > 0 {
         let mut stories = Vec::with_capacity(settling.len());
@@ -50,6 +66,7 @@ pub(super) async fn run(
             stories.push((story, room));
             settled.push(one);
         }
+        failpoint!("commit-begins");
         let results = loop {
             match shared.queue.commit(&settled).await {
                 Ok(results) => break results,
@@ -59,6 +76,7 @@ pub(super) async fn run(
                 return settled.len() + finished.len();
             }
         };
+        failpoint!("commit-ended");
         trouble.over();
         for ((settled, (story, room)), committed) in settled.iter().zip(stories).zip(&results) {
             tell(&shared, settled, &story, committed);

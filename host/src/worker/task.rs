@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, mpsc};
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
-use super::committer::{Settling, Story};
+use super::committer::{Done, Settling, Story};
 use super::{Room, Shared};
 use crate::alert::{Alert, DecodeError};
 use crate::dead_letter::{DeadLetter, FailedStep, Reason};
@@ -31,7 +31,7 @@ pub(super) async fn run(
     tables: Arc<Snapshot>,
     delivery: Delivery,
     room: Room,
-    done: mpsc::Sender<Settling>,
+    done: Done,
 ) {
     let started = Instant::now();
     let received = Timestamp::now();
@@ -53,8 +53,7 @@ pub(super) async fn run(
         }
     };
     let settling = Settling { settled: Settled { delivery, outcome }, story, room };
-    // The committer is gone only when the host gives up; the alert stays pending then.
-    let _ = done.send(settling).await;
+    done.send(settling).await;
 }
 
 /// Decodes and runs an alert; none when the host stops first. Everything that an alert could crash the host with happens in
@@ -69,6 +68,7 @@ async fn enrich(
     started: Instant,
 ) -> Option<(Outcome, Story)> {
     let first = Turn::begin(shared, delivery).await?;
+    failpoint!("alert-runs", &bytes);
     let alert = match shared.decoder.decode(bytes, received) {
         Ok(alert) => Arc::new(alert),
         Err(error) => {
@@ -83,7 +83,7 @@ async fn enrich(
     let mut run = Run::new(pipeline, tables, alert.clone(), shared.telemetry.clone());
     let mut turn = first;
     loop {
-        match run.advance().await {
+        match turn.work(shared, delivery, run.advance()).await {
             Progress::Done(finished) => {
                 let end = end(shared, delivery, &alert, *finished, started);
                 turn.end(shared, delivery).await;
@@ -107,12 +107,13 @@ enum Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// Waits for a turn; none when the queue refuses the note without which a suspect must not run: it goes back.
+    /// Waits for a turn; none when a suspect must not run and goes back: the host stops, or the queue refuses the note.
     async fn begin(shared: &'a Shared, delivery: &Delivery) -> Option<Self> {
         if !delivery.suspect {
             return Some(Self::Shared { _guard: shared.alone.read().await });
         }
-        let guard = shared.alone.write().await;
+        // A host that stops may be killed at any moment, which the note would lay to the suspect's charge.
+        let guard = shared.stop.run_until_cancelled(shared.alone.write()).await?;
         match shared.queue.accuse(delivery).await {
             Ok(()) => Some(Self::Alone { _guard: guard }),
             Err(error) => {
@@ -123,10 +124,31 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Ends it, for others only when the note is gone. The suspect did not crash the host, so the note is taken back; a queue that refuses is asked again, for as
-    /// long as the host goes on, because a note that stands counts as a crash. (A commit takes it back as well.)
+    /// Works in it. When the host is told to stop meanwhile, a suspect's note is taken back at once: whoever told it may kill it when
+    /// that takes too long, and then the suspect must not look guilty.
+    async fn work<T>(&self, shared: &Shared, delivery: &Delivery, work: impl Future<Output = T>) -> T {
+        if matches!(self, Self::Shared { .. }) {
+            return work.await;
+        }
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = shared.stop.cancelled() => {}
+        }
+        tokio::join!(work, Self::acquit(shared, delivery)).0
+    }
+
+    /// Ends it, for others only when the note is gone: the suspect did not crash the host.
     async fn end(self, shared: &Shared, delivery: &Delivery) {
-        let Self::Alone { _guard } = self else { return };
+        if matches!(self, Self::Alone { .. }) {
+            Self::acquit(shared, delivery).await;
+        }
+    }
+
+    /// Takes the note back. A queue that refuses is asked again, for as long as the host goes on, because a note that stands counts
+    /// as a crash. (A commit takes it back as well, and so does the queue when it is closed.)
+    async fn acquit(shared: &Shared, delivery: &Delivery) {
         while let Err(error) = shared.queue.acquit(delivery).await {
             let error = error.to_string();
             shared.telemetry.emit(&QueueTrouble { operation: "acquit", error: &error });
