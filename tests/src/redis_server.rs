@@ -15,6 +15,8 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct RedisServer {
     folder: TempDir,
+    /// What starts it: `env` and its variables, for one.
+    launcher: Vec<String>,
     options: Vec<String>,
     process: Mutex<Option<Child>>,
 }
@@ -33,8 +35,17 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`].
     pub fn with(options: &[&str]) -> Result<Self> {
+        Self::under(&[], options)
+    }
+
+    /// A server that another program starts, by taking its place: `&["env", "NAME=value"]`.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn under(launcher: &[&str], options: &[&str]) -> Result<Self> {
         let server = Self {
             folder: tempfile::tempdir()?,
+            launcher: launcher.iter().map(|&word| word.to_owned()).collect(),
             options: options.iter().map(|&option| option.to_owned()).collect(),
             process: Mutex::new(None),
         };
@@ -47,7 +58,9 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`].
     pub fn launch(&self) -> Result<()> {
-        let mut process = Command::new("redis-server")
+        let words = [&self.launcher[..], &["redis-server".to_owned()]].concat();
+        let mut process = Command::new(&words[0])
+            .args(&words[1..])
             .args(["--port", "0", "--save", "", "--daemonize", "no", "--logfile", ""])
             .arg("--unixsocket")
             .arg(self.socket())

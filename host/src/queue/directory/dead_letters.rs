@@ -3,7 +3,7 @@
 //! A `.reason` whose `.json` is gone belongs to an alert that was moved back to `pending`: it keeps the alert's attempts.
 //! Whoever changes the folder holds its lock; a person who moves files about does not, and so nothing is taken for sure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -83,6 +83,35 @@ impl Folders {
         let file = self.draft_letter(letter)?;
         file.sync()?;
         file.replace(&self.dead_reason(key))
+    }
+
+    /// Removes reasons that tell of nothing any more: a process died after it had dropped the letter's bytes, or had written a reason that
+    /// it then had no use for. Another alert's first failure must not look like its second.
+    pub(super) fn remove_orphans(&self) -> io::Result<()> {
+        let (mut letters, mut reasons) = (HashSet::new(), Vec::new());
+        for entry in files::visible(&self.errors)? {
+            let name = entry?.file_name();
+            let Some((key, kind)) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
+            match kind {
+                "json" => _ = letters.insert(key.to_owned()),
+                "reason" => reasons.push(key.to_owned()),
+                _ => {}
+            }
+        }
+        reasons.retain(|key| !letters.contains(key));
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock_errors()?;
+        for key in reasons {
+            let file = format!("{key}.json");
+            // In this order, and the first one twice: somebody may move the file while this looks.
+            let at = [&self.errors, &self.pending, &self.errors].map(|folder| files::stamp(&folder.join(&file)));
+            if at.into_iter().collect::<io::Result<Vec<_>>>()?.iter().all(Option::is_none) {
+                files::remove(&self.dead_reason(&key))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is a dead letter of this key. Only the key itself counts: were an id taken for one, a key whose letter has just
