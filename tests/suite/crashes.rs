@@ -3,7 +3,7 @@
 //!
 //! A host is cut at a failpoint by `dossier-failpoints`, the same program built for tests; the host that comes after it is `dossier`.
 
-//mod clock;
+mod clock;
 mod disk;
 mod hosts;
 mod ids;
@@ -64,7 +64,10 @@ impl Sent {
         assert_eq!(dead, self.bad.iter().cloned().collect::<Vec<_>>(), "dead");
         let status = site.status();
         assert_eq!((&status["waiting"], &status["in_flight"]), (&0.into(), &0.into()), "{status}");
-        records.iter().map(|record| (id(record), record["pipeline"]["deliveries"].as_u64().expect("a number"))).collect()
+        records
+            .iter()
+            .map(|record| (id(record), record["pipeline"]["deliveries"].as_u64().expect("a number")))
+            .collect()
     }
 }
 
@@ -184,9 +187,7 @@ fn a_host_that_is_killed_while_a_plugin_runs_leaves_alerts_that_are_delivered_ag
             (status["stored"] == 2 && status["in_flight"] == 2).then_some(())
         });
         let before = host.processor_time();
-        wait_for("the plugin to run", || {
-            (host.processor_time() > before + Duration::from_millis(100)).then_some(())
-        });
+        wait_for("the plugin to run", || (host.processor_time() > before + Duration::from_millis(100)).then_some(()));
         assert_eq!(site.status()["in_flight"], 2);
         host.kill();
         site.succeed(&["run", "--until-empty"]);

@@ -1,7 +1,7 @@
 //! A disk that is full, and dead letters that cannot be written.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use dossier_tests::alerts;
 use dossier_tests::happened::happened;
@@ -25,9 +25,12 @@ fn trouble(host: &Host, operation: &str) -> String {
 /// Waits until a host is ready again, and says how long its trouble lasted.
 fn recovered(host: &Host) -> f64 {
     wait_for("the host to be ready", || (host.get("/readyz").0 == 200).then_some(()));
-    let log = host.log();
-    let line = log.iter().find(|line| field(line, "message").is_some_and(|message| message == "queue recovered"));
-    field(line.expect("it told"), "after_us").and_then(|after| after.as_f64()).expect("how long") / 1e6
+    wait_for("the host to tell of it", || {
+        let log = host.log();
+        let line =
+            log.iter().find(|line| field(line, "message").is_some_and(|message| message == "queue recovered"))?;
+        Some(field(line, "after_us").and_then(|after| after.as_f64()).expect("how long") / 1e6)
+    })
 }
 
 /// What makes dead letters impossible, and what ends that.
@@ -198,7 +201,8 @@ fn a_full_disk_under_the_directory_queue_loses_nothing_and_all_goes_on_when_ther
     host.signal(Signal::CONT);
     let said = wait_for("the alarm", || {
         let lines = host.log();
-        let line = lines.iter().find(|line| field(line, "message").is_some_and(|message| message == "queue trouble"))?;
+        let line =
+            lines.iter().find(|line| field(line, "message").is_some_and(|message| message == "queue trouble"))?;
         field(line, "error").and_then(|error| error.as_str()).map(str::to_owned)
     });
     assert_eq!(host.get("/readyz").0, 503);
@@ -217,7 +221,8 @@ fn a_full_disk_under_the_directory_queue_loses_nothing_and_all_goes_on_when_ther
     let after = recovered(&host);
     assert_eq!(std::fs::read(queue.join("errors/alert-bad.json")).expect("the original"), b"[1]");
     for folder in ["pending", "processed", "errors", ".state"] {
-        let names = std::fs::read_dir(queue.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let names =
+            std::fs::read_dir(queue.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
         let left: Vec<_> = names.filter(|path| path.to_string_lossy().contains("/.dossier-")).collect();
         assert!(left.is_empty(), "left unfinished: {left:?}");
     }

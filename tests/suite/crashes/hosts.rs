@@ -84,7 +84,8 @@ fn a_run_until_empty_ends_with_an_error_that_names_what_cannot_be_read() {
         while let Some(folder) = folders.pop() {
             chown(&folder, Some(65534), Some(65534)).expect("root may give away");
             if folder.is_dir() {
-                folders.extend(std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()));
+                folders
+                    .extend(std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()));
             }
         }
         command = site.program(&program, &["run", "--until-empty"]);

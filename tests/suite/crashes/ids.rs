@@ -97,9 +97,9 @@ fn ids_of_any_kind_make_safe_names_and_overwrite_nothing() {
             assert!(records.iter().any(|record| record["id"] == *id), "no record has the id {id:?}");
         }
         let letters = site.succeed(&["dlq", "list", "--json"]);
-        let twice = letters.lines().filter(|line| {
-            serde_json::from_str::<Value>(line).expect("a line is JSON")["attempts"] == 2
-        });
+        let twice = letters
+            .lines()
+            .filter(|line| serde_json::from_str::<Value>(line).expect("a line is JSON")["attempts"] == 2);
         assert_eq!(twice.count(), bad.len(), "{letters}");
 
         let mut after = around(&site);

@@ -87,7 +87,10 @@ fn an_alert_that_kills_the_host_goes_to_the_dead_letters_after_three_crashes_alo
         sent.settled(kind, &site);
         assert_eq!(kind.dead(&site), [("host-crash".to_owned(), poison.to_vec())]);
         assert_eq!(kind.accused(&site), []);
-        happened(&format!("{}: 1 crash among 30 others and {MAX_CRASHES} alone; 40 innocents stored once", kind.name()));
+        happened(&format!(
+            "{}: 1 crash among 30 others and {MAX_CRASHES} alone; 40 innocents stored once",
+            kind.name()
+        ));
     });
 }
 

@@ -26,7 +26,8 @@ fn failpoints(queue: &str) -> BTreeSet<String> {
     let mut files = Vec::new();
     for module in [&format!("queue/{queue}"), "worker"] {
         files.push(root().join(format!("host/src/{module}.rs")));
-        let folder = std::fs::read_dir(root().join(format!("host/src/{module}"))).expect("the host's sources are there");
+        let folder =
+            std::fs::read_dir(root().join(format!("host/src/{module}"))).expect("the host's sources are there");
         files.extend(folder.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()));
     }
     for file in files {
@@ -53,7 +54,8 @@ fn everywhere(
 ) -> BTreeMap<String, usize> {
     let template = Site::new(&Kind::Directory.config());
     make(&template);
-    let next = Mutex::new(failpoints("directory").into_iter().map(|name| (name, 1)).collect::<VecDeque<(String, usize)>>());
+    let next =
+        Mutex::new(failpoints("directory").into_iter().map(|name| (name, 1)).collect::<VecDeque<(String, usize)>>());
     let met = Mutex::new(BTreeMap::new());
     let work = || {
         loop {

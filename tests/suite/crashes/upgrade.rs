@@ -54,7 +54,10 @@ fn what_the_first_version_left_waiting_in_flight_and_dead_is_finished() {
             record["pipeline"]["attempts"].as_u64().expect("a number")
         };
         assert_eq!((attempts("replayed"), attempts("dead"), attempts("in flight")), (2, 2, 1));
-        happened(&format!("{}: 3 pending and 1 dead of version 0.1.0 stored once, 1 stored known as such", kind.name()));
+        happened(&format!(
+            "{}: 3 pending and 1 dead of version 0.1.0 stored once, 1 stored known as such",
+            kind.name()
+        ));
     });
 }
 
@@ -107,6 +110,10 @@ fn sigterm_under_load_ends_within_the_grace_with_all_that_was_in_flight_stored()
         let sent = Sent { good: (0..400).map(|n| n.to_string()).collect(), ..Sent::default() };
         let deliveries = sent.settled(kind, &site);
         assert!(deliveries.values().all(|&count| count == 1), "something in flight was given up");
-        happened(&format!("{}: exit 0 after {} ms with {waiting} waiting; none delivered twice", kind.name(), took.as_millis()));
+        happened(&format!(
+            "{}: exit 0 after {} ms with {waiting} waiting; none delivered twice",
+            kind.name(),
+            took.as_millis()
+        ));
     });
 }
