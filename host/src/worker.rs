@@ -222,7 +222,8 @@ impl Worker {
         }
     }
 
-    /// Starts the task of one alert, as soon as there is room for it.
+    /// Starts the task of one alert, as soon as there is room for it. A suspect's first turn is waited for: what is read meanwhile would
+    /// be in flight, and a suspect itself, should this one kill the host.
     async fn start(
         &self,
         shared: &Arc<Shared>,
@@ -233,8 +234,13 @@ impl Worker {
     ) {
         // A delivery without room is dropped, which leaves it pending.
         let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&delivery)).await else { return };
-        let task = task::run(shared.clone(), pipeline.clone(), self.tables.snapshot(), delivery, room, done.clone());
-        tasks.spawn(task);
+        let turn = delivery.suspect.then(CancellationToken::new);
+        let ends = turn.clone().map(CancellationToken::drop_guard);
+        let tables = self.tables.snapshot();
+        tasks.spawn(task::run(shared.clone(), pipeline.clone(), tables, delivery, room, ends, done.clone()));
+        if let Some(turn) = turn {
+            self.stop.run_until_cancelled(turn.cancelled()).await;
+        }
     }
 
     /// Whether nothing is waiting or in flight, here or at another host. An error when all that waits is what cannot be taken: that

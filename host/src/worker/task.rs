@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
 use super::committer::{Done, Settling, Story};
 use super::{Room, Shared};
@@ -24,13 +25,15 @@ use crate::telemetry::events::QueueTrouble;
 /// How long to wait before the queue is asked again to take a note back.
 const ACQUIT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Takes one delivery to its end, or drops it when the host stops: it stays pending then.
+/// Takes one delivery to its end, or drops it when the host stops: it stays pending then. `first_turn` is dropped when the alert was worked
+/// on for the first time, whatever came of it.
 pub(super) async fn run(
     shared: Arc<Shared>,
     pipeline: Arc<Pipeline>,
     tables: Arc<Snapshot>,
     delivery: Delivery,
     room: Room,
+    first_turn: Option<DropGuard>,
     done: Done,
 ) {
     let started = Instant::now();
@@ -39,7 +42,8 @@ pub(super) async fn run(
         Body::Refused { reason, detail } => dead(&delivery, received, started, None, (*reason, detail.clone(), None)),
         Body::Alert(bytes) => {
             let bytes = bytes.clone();
-            let enriched = AssertUnwindSafe(enrich(&shared, pipeline, tables, &delivery, bytes, received, started));
+            let enriched =
+                AssertUnwindSafe(enrich(&shared, pipeline, tables, &delivery, (bytes, received, started), first_turn));
             match enriched.catch_unwind().await {
                 Ok(Some(end)) => end,
                 Ok(None) => return,
@@ -63,9 +67,8 @@ async fn enrich(
     pipeline: Arc<Pipeline>,
     tables: Arc<Snapshot>,
     delivery: &Delivery,
-    bytes: Bytes,
-    received: Timestamp,
-    started: Instant,
+    (bytes, received, started): (Bytes, Timestamp, Instant),
+    mut first_turn: Option<DropGuard>,
 ) -> Option<(Outcome, Story)> {
     let first = Turn::begin(shared, delivery).await?;
     failpoint!("alert-runs", &bytes);
@@ -91,6 +94,7 @@ async fn enrich(
             }
             Progress::Wait(until) => {
                 turn.end(shared, delivery).await;
+                first_turn.take();
                 shared.stop.run_until_cancelled(tokio::time::sleep_until(until)).await?;
                 turn = Turn::begin(shared, delivery).await?;
             }
