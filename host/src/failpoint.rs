@@ -2,8 +2,10 @@
 //!
 //! In the program that is shipped they are nothing at all. Only `dossier-failpoints`, which is built for tests (cargo feature
 //! `failpoints`), dies at one of them: `DOSSIER_FAILPOINT=name=3` at its third pass, `name~text` at a pass that is about bytes which
-//! hold this text. A failpoint can do nothing but end the process, so that nothing in the host can depend on it. The crate `fail` could do
-//! more, and would have ring, rustls and what stands on them compiled a second time: its `rand` switches features of theirs.
+//! hold this text. It also writes every pass into the file that `DOSSIER_FAILPOINT_TRACE` names: their order can be checked where a process
+//! that dies shows nothing, as with what is synced. A failpoint can do nothing else, so that nothing in the host can depend on it. The
+//! crate `fail` could do more, and would have ring, rustls and what stands on them compiled a second time: its `rand` switches features of
+//! theirs.
 
 /// Ends the process here if a test asked for it; the second form says what the pass is about.
 macro_rules! failpoint {
@@ -23,6 +25,8 @@ pub(crate) use plan::pass;
 mod plan {
     //! What a test asked for.
 
+    use std::fs::{File, OpenOptions};
+    use std::io::Write as _;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,6 +54,12 @@ mod plan {
         plan
     });
 
+    /// Where passes are written down.
+    static TRACE: LazyLock<Option<File>> = LazyLock::new(|| {
+        let path = std::env::var_os("DOSSIER_FAILPOINT_TRACE")?;
+        OpenOptions::new().create(true).append(true).open(path).ok()
+    });
+
     fn parse(text: &str) -> Option<Plan> {
         let (name, when) = match text.split_once('=') {
             Some((name, number)) => (name, When::Pass(number.parse().ok()?)),
@@ -61,6 +71,10 @@ mod plan {
     /// A failpoint was reached.
     pub(crate) fn pass(name: &str, about: &[u8]) {
         static PASSES: AtomicU64 = AtomicU64::new(0);
+        if let Some(mut file) = TRACE.as_ref() {
+            // One write each, so that lines of several threads do not mix.
+            let _ = file.write_all(format!("{name} {}\n", String::from_utf8_lossy(about)).as_bytes());
+        }
         let Some(plan) = PLAN.as_ref().filter(|plan| plan.name == name) else { return };
         let now = match &plan.when {
             When::Pass(number) => PASSES.fetch_add(1, Ordering::Relaxed) + 1 == *number,

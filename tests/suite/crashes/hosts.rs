@@ -74,7 +74,7 @@ fn a_run_until_empty_ends_with_an_error_that_names_what_cannot_be_read() {
     site.succeed(&["status"]);
     site.write("queue/pending/secret.json", b"{\"id\":\"secret\"}");
     let secret = site.path("queue/pending/secret.json");
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).expect("no permission");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o0)).expect("no permission");
     let mut command = site.program(&built("release/dossier"), &["run", "--until-empty"]);
     if rustix::process::geteuid().is_root() {
         // Nothing is unreadable for root: so the host is somebody else, who can reach a copy of the program.

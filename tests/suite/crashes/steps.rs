@@ -169,6 +169,59 @@ fn a_host_may_die_after_any_step_of_storing_and_burying_and_each_alert_is_in_its
     ));
 }
 
+/// What a trace tells of one step: its failpoint, and the paths that it is about.
+fn steps(trace: &str) -> Vec<(&str, Vec<&str>)> {
+    trace.lines().filter_map(|line| Some((line.split(' ').next()?, line.split(' ').skip(1).collect()))).collect()
+}
+
+/// A process that dies loses nothing that it wrote; a power cut does. So the order is looked at, not what is left.
+#[test]
+fn nothing_has_a_name_before_it_is_on_the_disk_and_no_alert_is_let_go_of_before_its_place_is() {
+    let site = Site::new(&Kind::Directory.config());
+    let traced = |name: &str, arguments: &[&str]| {
+        let mut command = site.program(&built("release/dossier-failpoints"), arguments);
+        let status = command.env("DOSSIER_FAILPOINT_TRACE", site.path(name)).output().expect("it runs").status;
+        assert!(status.success(), "{arguments:?} ended with {status}");
+        std::fs::read_to_string(site.path(name)).expect("a trace")
+    };
+    site.write("alerts.ndjson", &alerts::suricata(0..20));
+    let sent = traced("sent", &["send", "alerts.ndjson"]);
+    (0..5).for_each(|n| Kind::Directory.put(&site, format!("[{n}]").as_bytes()));
+    let ran = traced("ran", &["run", "--until-empty"]);
+    let replayed = traced("replayed", &["dlq", "replay", "--all"]);
+    let [mut named, mut let_go] = [0, 0];
+    for trace in [&sent, &ran, &replayed] {
+        let mut on_disk = BTreeSet::new();
+        // Names that are not yet on the disk, by their folder.
+        let mut loose: BTreeMap<String, usize> = BTreeMap::new();
+        for (step, paths) in steps(trace) {
+            let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+            match (step, &paths[..]) {
+                ("file-synced", [path]) => _ = on_disk.insert(path.to_owned()),
+                ("file-renamed" | "file-replaced", [from, to]) => {
+                    let unfinished = from.contains("/.dossier-");
+                    assert!(!unfinished || on_disk.contains(from), "{to} has a name and is not on the disk\n{trace}");
+                    *loose.entry(folder(to)).or_default() += 1;
+                    named += 1;
+                }
+                ("folder-synced", [folder]) => _ = loose.remove(*folder),
+                ("file-removed", [path]) if path.contains("/pending/") => {
+                    let stored = |end: &str| loose.keys().any(|folder| folder.ends_with(end));
+                    // One batch is let go of at a time; what another one stores meanwhile has not been let go of.
+                    assert!(!stored("/processed"), "{path} is let go of before its record is on the disk\n{trace}");
+                    let_go += 1;
+                }
+                _ => {}
+            }
+        }
+        assert!(loose.is_empty(), "names that never were on the disk: {loose:?}\n{trace}");
+    }
+    assert!(named >= 50 && let_go == 20, "{named} named, {let_go} let go of");
+    happened(&format!(
+        "directory: {named} names given, each after its bytes were synced; {let_go} alerts let go of after the folder was"
+    ));
+}
+
 #[test]
 fn a_producer_may_die_after_any_step_of_sending_and_what_is_there_is_whole() {
     let kind = Kind::Directory;
