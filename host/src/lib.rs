@@ -7,6 +7,9 @@
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+#[macro_use]
+mod failpoint;
+
 pub mod admin;
 pub mod alert;
 pub mod cli;

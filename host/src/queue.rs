@@ -175,6 +175,14 @@ pub trait Queue: Send + Sync + 'static {
     /// [`QueueError`].
     async fn depth(&self) -> Result<Depth, QueueError>;
 
+    /// What waits and cannot be taken before somebody mends something, by name: files that this host may not read.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn stuck(&self) -> Result<Vec<String>, QueueError> {
+        Ok(Vec::new())
+    }
+
     /// The dead letters, the oldest first: at most `limit` that follow the key `after`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod committer;
 mod task;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, mpsc, watch};
@@ -85,6 +86,8 @@ struct Shared {
     /// Whether the last commit worked. Nothing is read while commits are refused: a server that is out of memory refuses to store,
     /// and would still hand out.
     commits: watch::Sender<bool>,
+    /// How many alerts in flight wait because each of them alone was refused.
+    refused: AtomicUsize,
     stop: CancellationToken,
 }
 
@@ -123,10 +126,11 @@ impl Worker {
             bytes: Arc::new(Semaphore::new(BYTES_IN_FLIGHT as usize)),
             alone: RwLock::new(()),
             commits: watch::Sender::new(true),
+            refused: AtomicUsize::new(0),
             stop: self.stop.clone(),
         });
-        let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let abandon = CancellationToken::new();
+        let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
         let depth = tokio::spawn(measure_depth(shared.clone(), self.health.clone()));
 
@@ -144,12 +148,8 @@ impl Worker {
         }
         // What is done is committed even when the grace is over, but a queue that refuses is not waited for any longer.
         let mut committer = committer;
-        let committed = match tokio::time::timeout_at(
-            deadline.max(Instant::now() + Duration::from_secs(1)),
-            &mut committer,
-        )
-        .await
-        {
+        let patience = deadline.max(Instant::now() + Duration::from_secs(1));
+        let committed = match tokio::time::timeout_at(patience, &mut committer).await {
             Ok(committed) => committed,
             Err(_) => {
                 abandon.cancel();
@@ -201,13 +201,14 @@ impl Worker {
                 ready = ready => ready?,
             }
             let free = shared.slots.available_permits();
-            let idle = until_empty && free == self.config.host.in_flight;
+            let refused = shared.refused.load(Ordering::Relaxed);
+            let idle = until_empty && free + refused == self.config.host.in_flight;
             let max = free.clamp(1, self.config.queue.batch);
             let received = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 received = async {
-                    if idle && self.is_empty().await? { Ok(None) } else { self.queue.receive(max).await.map(Some) }
+                    if idle && self.is_emptied(refused).await? { Ok(None) } else { self.queue.receive(max).await.map(Some) }
                 } => received,
             };
             match received {
@@ -232,7 +233,8 @@ impl Worker {
         }
     }
 
-    /// Starts the task of one alert, as soon as there is room for it.
+    /// Starts the task of one alert, as soon as there is room for it. A suspect's first turn is waited for: what is read meanwhile would
+    /// be in flight, and a suspect itself, should this one kill the host.
     async fn start(
         &self,
         shared: &Arc<Shared>,
@@ -243,13 +245,38 @@ impl Worker {
     ) {
         // A delivery without room is dropped, which leaves it pending.
         let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&delivery)).await else { return };
-        let task = task::run(shared.clone(), pipeline.clone(), self.tables.snapshot(), delivery, room, done.clone());
-        tasks.spawn(task);
+        let turn = delivery.suspect.then(CancellationToken::new);
+        let ends = turn.clone().map(CancellationToken::drop_guard);
+        let tables = self.tables.snapshot();
+        tasks.spawn(task::run(shared.clone(), pipeline.clone(), tables, delivery, room, ends, done.clone()));
+        if let Some(turn) = turn {
+            self.stop.run_until_cancelled(turn.cancelled()).await;
+        }
     }
 
-    /// Whether nothing is waiting or in flight, here or at another host.
-    async fn is_empty(&self) -> Result<bool, QueueError> {
-        self.queue.depth().await.map(|depth| depth.waiting == 0 && depth.in_flight == 0)
+    /// Whether nothing is waiting or in flight, here or at another host. An error when all that is left is what cannot be taken, or
+    /// not be committed: that would be waited for in vain.
+    async fn is_emptied(&self, refused: usize) -> Result<bool, QueueError> {
+        let depth = self.queue.depth().await?;
+        if depth.waiting == 0 && depth.in_flight == 0 {
+            return Ok(true);
+        }
+        if depth.waiting == 0 && depth.in_flight <= refused as u64 {
+            return Err(QueueError::Unavailable(format!(
+                "alerts that cannot be committed are left in it: {refused}; the log says why"
+            )));
+        }
+        if depth.waiting == 0 || depth.in_flight > 0 {
+            return Ok(false);
+        }
+        let stuck = self.queue.stuck().await?;
+        if (stuck.len() as u64) < depth.waiting {
+            return Ok(false);
+        }
+        Err(QueueError::Broken(format!(
+            "what is left in it cannot be read: {}; mend that, or move it away, and run again",
+            stuck.iter().take(10).cloned().collect::<Vec<_>>().join(", ")
+        )))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The workspace's root.
@@ -61,7 +61,12 @@ impl Site {
 
     /// `dossier` with these arguments, in the site.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(built("release/dossier"));
+        self.program(&built("release/dossier"), arguments)
+    }
+
+    /// Another build of `dossier`, or what starts it, with these arguments, in the site.
+    pub fn program(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_remove("DOSSIER_CONFIG").env_remove("DOSSIER_LOG").env("XDG_CACHE_HOME", self.path("cache"));
         command
@@ -99,11 +104,21 @@ impl Site {
 
     /// Starts the host and leaves it running.
     pub fn start(&self) -> Host {
-        let log = self.path("log.ndjson");
+        self.start_as(self.command(&["run"]))
+    }
+
+    /// Starts a host by this command and leaves it running.
+    pub fn start_as(&self, command: Command) -> Host {
+        self.start_logging(command, "log.ndjson")
+    }
+
+    /// Starts a host by this command, with a log of its own, and leaves it running.
+    pub fn start_logging(&self, mut command: Command, log: &str) -> Host {
+        let log = self.path(log);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let errors = file.try_clone().expect("the same file");
         let before = file.metadata().expect("a log file").len();
-        let child = self.command(&["run"]).stdout(file).stderr(errors).spawn().expect("dossier runs");
+        let child = command.stdout(file).stderr(errors).spawn().expect("dossier runs");
         Host { child, log, before }
     }
 
@@ -164,10 +179,9 @@ impl Host {
         self.child.wait().expect("the host ends").code()
     }
 
-    /// Waits until it has ended by itself; gives its exit code.
-    pub fn ended(mut self) -> Option<i32> {
-        wait_for("the host to end", || (!self.is_alive()).then_some(()));
-        self.child.wait().expect("the host ended").code()
+    /// Waits until it ends by itself, or by a signal.
+    pub fn wait(mut self) -> ExitStatus {
+        wait_for("the host to end", || self.child.try_wait().expect("the host can be asked"))
     }
 
     /// Its process id.

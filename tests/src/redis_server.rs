@@ -16,6 +16,8 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct RedisServer {
     folder: TempDir,
+    /// What starts it: `env` and its variables, for one.
+    launcher: Vec<String>,
     options: Vec<String>,
     /// What starts it in a place of its own, before its own name; `$1` of it is its folder of data.
     within: Option<&'static str>,
@@ -36,7 +38,15 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`].
     pub fn with(options: &[&str]) -> Result<Self> {
-        Self::within(None, options)
+        Self::begun(&[], None, options)
+    }
+
+    /// A server that another program starts, by taking its place: `&["env", "NAME=value"]`.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn under(launcher: &[&str], options: &[&str]) -> Result<Self> {
+        Self::begun(launcher, None, options)
     }
 
     /// The same with files on a file system of its own of 8 MiB, of which a filler takes most: [`RedisServer::make_room`].
@@ -46,12 +56,13 @@ impl RedisServer {
     pub fn on_a_small_disk(options: &[&str]) -> Result<Self> {
         let script =
             "mount -t tmpfs -o size=8m tmpfs \"$1\" && head -c 6m /dev/zero > \"$1/filler\" && shift && exec \"$@\"";
-        Self::within(Some(script), options)
+        Self::begun(&[], Some(script), options)
     }
 
-    fn within(within: Option<&'static str>, options: &[&str]) -> Result<Self> {
+    fn begun(launcher: &[&str], within: Option<&'static str>, options: &[&str]) -> Result<Self> {
         let server = Self {
             folder: tempfile::tempdir()?,
+            launcher: launcher.iter().map(|&word| word.to_owned()).collect(),
             options: options.iter().map(|&option| option.to_owned()).collect(),
             within,
             process: Mutex::new(None),
@@ -94,14 +105,14 @@ impl RedisServer {
     }
 
     fn begin(&self) -> Result<Lines<BufReader<ChildStdout>>> {
-        let mut command = match self.within {
-            None => Command::new("redis-server"),
-            Some(script) => {
-                let mut command = Command::new("unshare");
-                command.args(["-Urm", "sh", "-c", script, "sh"]).arg(self.data()).arg("redis-server");
-                command
-            }
-        };
+        let mut words = self.launcher.clone();
+        if let Some(script) = self.within {
+            words.extend(["unshare", "-Urm", "sh", "-c", script, "sh"].map(str::to_owned));
+            words.push(self.data().display().to_string());
+        }
+        words.push("redis-server".to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         // A Sentinel and a node of a Cluster write into their files, which stand before the options.
         command.args(self.options.first().filter(|first| !first.starts_with("--")));
         let mut process = command

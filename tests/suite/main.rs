@@ -2,6 +2,7 @@
 
 mod authors;
 mod contract;
+mod crashes;
 mod end_to_end;
 mod guests;
 mod http;

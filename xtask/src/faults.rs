@@ -80,6 +80,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     setup::redis()?;
     wasm::build(&project.root)?;
     project.build()?;
+    project.build_with_failpoints()?;
     let suite = suite(project)?;
     let known = names(&suite)?;
     for fault in &chosen {

@@ -138,6 +138,9 @@ impl Queue for DirectoryQueue {
             let reader = Arc::clone(&self.reader);
             // When this is cancelled, what the thread took is dropped, and so given back.
             let taken = blocking(move || reader.lock().unwrap_or_else(PoisonError::into_inner).take(max)).await?;
+            if !taken.is_empty() {
+                failpoint!("alerts-read");
+            }
             if !taken.is_empty() || Instant::now() >= deadline {
                 return Ok(taken);
             }
@@ -166,6 +169,11 @@ impl Queue for DirectoryQueue {
     async fn depth(&self) -> Result<Depth, QueueError> {
         let counter = Arc::clone(&self.counter);
         self.at("count the alerts in", move |folders| counter.depth(folders)).await
+    }
+
+    async fn stuck(&self) -> Result<Vec<String>, QueueError> {
+        let reader = Arc::clone(&self.reader);
+        self.at("look at the alerts in", move |_| reader.lock().unwrap_or_else(PoisonError::into_inner).stuck()).await
     }
 
     async fn dead(&self, after: Option<&str>, limit: usize) -> Result<Vec<Dead>, QueueError> {

@@ -22,8 +22,9 @@ mod reaction;
 mod receive;
 mod reply;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -76,10 +77,17 @@ struct Shared {
     reader: Link,
     commands: Link,
     desk: SharedDesk,
+    /// Suspects that run alone now, each with the crashes that were noted before.
+    accused: Mutex<HashMap<String, u32>>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Shared {
+    fn accused(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        // A panic elsewhere leaves a map behind that is as good as before.
+        self.accused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends a command; makes the group again where it is gone.
     async fn query(&self, link: &Link, command: &Cmd) -> Result<Value, QueueError> {
         match link.query(command).await {
@@ -161,6 +169,7 @@ impl RedisQueue {
             reader: Link::new(redis, receive::BLOCK + ANSWER)?,
             commands: Link::new(redis, ANSWER)?,
             desk: SharedDesk::new(),
+            accused: Mutex::default(),
             telemetry,
         };
         shared.create_group().await?;
@@ -218,12 +227,15 @@ impl Queue for RedisQueue {
 
     async fn accuse(&self, suspect: &Delivery) -> Result<(), QueueError> {
         let receipt = commit::receipt(suspect)?;
+        self.shared.accused().insert(receipt.entry.clone(), receipt.crashes);
         self.shared.note(&receipt.entry, receipt.crashes + 1).await
     }
 
     async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError> {
         let receipt = commit::receipt(suspect)?;
-        self.shared.note(&receipt.entry, receipt.crashes).await
+        self.shared.note(&receipt.entry, receipt.crashes).await?;
+        self.shared.accused().remove(&receipt.entry);
+        Ok(())
     }
 
     async fn commit(&self, settled: &[Settled]) -> Result<Vec<Committed>, QueueError> {
@@ -264,6 +276,11 @@ impl Queue for RedisQueue {
         // What is pending under this name may be a twin's, and the lease is its.
         if self.shared.alone().is_err() {
             return Ok(());
+        }
+        // Who was still running alone when the grace was over did not crash the host.
+        let accused = std::mem::take(&mut *self.shared.accused());
+        for (entry, crashes) in accused {
+            self.shared.note(&entry, crashes).await?;
         }
         self.shared.give_back().await
     }

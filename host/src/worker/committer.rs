@@ -1,6 +1,7 @@
 //! Commits what is done, many alerts at a time, and only then tells of it. The one place where an alert leaves the queue.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -8,7 +9,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Room, Shared, Trouble};
-use crate::admin::Health;
 use crate::dead_letter::Reason;
 use crate::queue::{Committed, Outcome, Settled};
 use crate::record::{Label, StepTrace};
@@ -59,12 +59,14 @@ pub(super) async fn run(
             () = tokio::time::sleep_until(refused.again_at), if !refused.alerts.is_empty() => {}
         }
         let again = refused.due();
+        shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
         let (mut stories, mut settled) = (Vec::new(), Vec::new());
         let before = again.len();
         for Settling { settled: one, story, room } in again.into_iter().chain(settling.drain(..)) {
             stories.push((story, room));
             settled.push(one);
         }
+        failpoint!("commit-begins");
         let results = loop {
             match shared.queue.commit(&settled).await {
                 Ok(results) => break results,
@@ -77,6 +79,7 @@ pub(super) async fn run(
                 return settled.len() + finished.len() + refused.alerts.len();
             }
         };
+        failpoint!("commit-ended");
         trouble.over();
         shared.commits.send_replace(true);
         for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate()
@@ -92,6 +95,7 @@ pub(super) async fn run(
                 committed => tell(&shared, &settled, &story, &committed),
             }
         }
+        shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
     }
 }
 

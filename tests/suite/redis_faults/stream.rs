@@ -190,7 +190,7 @@ fn a_host_with_a_twin_of_the_same_name_says_so_and_ends_and_each_alert_is_stored
     host.signal(Signal::CONT);
     let began = Instant::now();
     line(&host, "consumer shared");
-    assert!(host.ended().is_some_and(|code| code != 0));
+    assert!(host.wait().code().is_some_and(|code| code != 0));
     let ended = began.elapsed();
 
     // And then it ends, too; another host takes over when the lease is over.

@@ -75,13 +75,16 @@ impl Trouble {
 /// Commits a batch.
 pub(super) fn commit(folders: &Folders, jobs: &[Job]) -> Result<Vec<Committed>, QueueError> {
     let mut trouble = Trouble::default();
+    // Dead letters that cannot be written hold up no records.
+    let mut burying = Trouble::default();
     let mut phases: Vec<_> = jobs.iter().map(|job| job.taken.phase()).collect();
     store(folders, jobs, &mut phases, &mut trouble);
-    bury(folders, jobs, &mut phases, &mut trouble);
+    bury(folders, jobs, &mut phases, &mut burying);
     finish(folders, jobs, &mut phases, &mut trouble);
-    let done = phases.iter().map(|phase| match &**phase {
-        Phase::Over(committed) => Some(committed.clone()),
-        Phase::Held(_) | Phase::Placed { .. } => None,
+    let done = phases.iter().zip(jobs).map(|(phase, job)| match (&**phase, &job.outcome, &burying.0) {
+        (Phase::Over(committed), ..) => Some(committed.clone()),
+        (Phase::Held(_), Outcome::Dead(_), Some(error)) => Some(Committed::Refused(error.to_string())),
+        (Phase::Held(_) | Phase::Placed { .. }, ..) => None,
     });
     match (trouble.0, done.collect()) {
         (None, Some(committed)) => Ok(committed),

@@ -130,6 +130,7 @@ impl Shared {
             item.push(&mut call).map_err(|error| QueueError::Broken(format!("a dead letter is no JSON: {error}")))?;
         }
         let answer = self.run(&self.commands, &call).await?;
+        failpoint!("redis-committed");
         let parse = |answer: Value| {
             let [outcomes, error, gone] = reply::exactly(answer)?;
             Some((reply::texts(outcomes)?, reply::text(error)?, reply::number(gone)?))

@@ -140,7 +140,7 @@ async fn a_record_that_was_placed_before_the_error_is_stored_and_no_duplicate() 
     let all = Fixture::new().await;
     all.send(&["{\"id\":\"a\"}"]).await;
     assert_eq!(all.bury_all().await, [Committed::Dead]);
-    assert!(all.queue.replay("a").await.unwrap());
+    assert!(all.queue.replay("alert-a").await.unwrap());
     let settled = [stored(all.receive_one().await)];
     // A folder in the place of the reason cannot be removed as a file.
     fs::remove_file(all.path("errors/alert-a.reason")).unwrap();
