@@ -205,6 +205,12 @@ impl Pair {
             }
             Operation::Close(slot, late) => {
                 let Some(host) = &self.hosts[*slot] else { return };
+                // As the worker does at a clean end.
+                if !self.model.is_robbed(host.id) {
+                    for suspect in host.held.iter().filter(|delivery| delivery.suspect) {
+                        host.queue.acquit(suspect).await.expect("acquitted");
+                    }
+                }
                 host.queue.close().await.expect("the queue closes");
                 self.model.close(host.id);
                 if *late {
@@ -433,7 +439,8 @@ impl Pair {
                 let deleted: u64 = server.ask(&["XDEL", stream, entry]).expect("XDEL");
                 assert_eq!(deleted, 1);
             }
-            // What is known of an alert that was dead, or whose host died, lies beside it under its name.
+            // What is known of one that is in flight, that was dead or whose host died lies beside it under its name, which the
+            // next alert of that name inherits.
             Place::Directory(_) if !self.model.is_plain(entry) => return,
             Place::Directory(folder) => {
                 std::fs::remove_file(folder.path().join("pending").join(entry)).expect("it is there")

@@ -80,8 +80,6 @@ pub struct Model {
     robbed: BTreeSet<HostId>,
     /// Hosts that gave everything back.
     closed: BTreeSet<HostId>,
-    /// Names under which a dead host's note lies whose alert was deleted: the next alert of that name inherits it.
-    haunted: BTreeSet<String>,
     /// What is no more because somebody wanted it so: trimmed, or discarded.
     pub gone: Vec<Bytes>,
 }
@@ -108,7 +106,6 @@ impl Model {
             dead: BTreeMap::new(),
             robbed: BTreeSet::new(),
             closed: BTreeSet::new(),
-            haunted: BTreeSet::new(),
             gone: Vec::new(),
         }
     }
@@ -119,7 +116,7 @@ impl Model {
             bytes,
             attempts,
             crashes: 0,
-            maybe: u32::from(self.haunted.remove(entry)),
+            maybe: 0,
             accused: 0,
             delivered: false,
             hold: None,
@@ -244,11 +241,8 @@ impl Model {
 
     /// A host dies.
     pub fn crash(&mut self, host: HostId) {
-        for (entry, item) in &mut self.items {
+        for item in self.items.values_mut() {
             if let Some(hold) = item.hold.filter(|hold| hold.host == host) {
-                if item.trimmed && self.rules == Rules::Directory {
-                    self.haunted.insert(entry.clone());
-                }
                 item.crashes += 1;
                 item.accused += u32::from(hold.accused);
                 item.hold = None;
@@ -288,9 +282,10 @@ impl Model {
         }
     }
 
-    /// Whether it was never near a dead host or a dead letter.
+    /// Whether it is in no hands and was never near a dead host or a dead letter.
     pub fn is_plain(&self, entry: &str) -> bool {
-        self.items.get(entry).is_some_and(|item| item.attempts == 0 && item.crashes == 0 && item.maybe == 0)
+        let plain = |item: &Item| item.hold.is_none() && item.attempts == 0 && item.crashes == 0;
+        self.items.get(entry).is_some_and(plain)
     }
 
     /// What a commit may answer, the likeliest first.
@@ -304,7 +299,6 @@ impl Model {
             Some(item) if item.hold.is_some_and(|hold| hold.host == host) => match self.rules {
                 // Bytes that were never read are gone with the entry; others are in memory.
                 Rules::Redis if item.trimmed && refused => vec![Committed::Lost],
-                Rules::Directory if item.trimmed => vec![Committed::Lost],
                 // Another host may have claimed it and not yet handed it out.
                 _ if self.robbed.contains(&host) => vec![right, Committed::Lost],
                 _ => vec![right],
