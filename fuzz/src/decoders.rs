@@ -1,11 +1,13 @@
 //! Quick readers of JSON against the strict one. The host looks at bytes in several ways that cost less than decoding: whether a file is
-//! whole (`IgnoredAny`), the original as it stands (`RawValue`), the id for a file's name, what a stored record says.
+//! whole (`IgnoredAny`), the original as it stands (`RawValue`), whether a plugin's fields are an object (`json::check_object`, which
+//! accepts exactly what the strict reader does).
 //!
 //! What the strict reader accepts, each of them accepts. What a quick one accepts beyond it is only what is documented: lone
 //! surrogates, more than 127 levels, numbers that no `f64` holds.
 
 use std::collections::BTreeMap;
 
+use dossier::json;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -33,7 +35,13 @@ pub fn run(data: &[u8]) {
         Err(_) => {}
     }
     let alert = decode(data);
-    assert_eq!(alert.is_some(), strict.as_ref().is_ok_and(Value::is_object), "the decoder is the strict reader");
+    let fits = |value: &Value| value.is_object() && !json::is_deeper(value, json::ALERT_LEVELS);
+    assert_eq!(alert.is_some(), strict.as_ref().is_ok_and(fits), "the decoder is the strict reader");
+    if let Ok(text) = std::str::from_utf8(data) {
+        let fits = |value: &Value| value.is_object() && !json::is_deeper(value, json::FIELDS_LEVELS);
+        let checked = json::check_object(text, json::FIELDS_LEVELS);
+        assert_eq!(checked.is_ok(), strict.as_ref().is_ok_and(fits), "the check of a plugin's fields: {checked:?}");
+    }
 
     // What passes the decoder is read by every later reader, once it is in a record.
     let Some(alert) = alert else { return };

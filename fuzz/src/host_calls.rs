@@ -25,7 +25,6 @@ const CALLER: &str = include_str!("caller.wat");
 const LONGEST: usize = 4096;
 
 const CONFIG: &str = r#"
-[host]
 state_dir = "state"
 [tables.t]
 file = "table.csv"
