@@ -7,6 +7,7 @@ pub mod dead_letter;
 pub mod decoders;
 pub mod host_calls;
 pub mod mmdb;
+pub mod mutate;
 pub mod tables;
 
 use std::path::PathBuf;
