@@ -47,7 +47,9 @@ impl Scratch {
         static SCRATCH: OnceLock<Mutex<Scratch>> = OnceLock::new();
         let scratch = SCRATCH.get_or_init(|| {
             let memory = tempfile::Builder::new().prefix("dossier-fuzz").tempdir_in("/dev/shm");
-            Mutex::new(Scratch { folder: memory.or_else(|_| tempfile::tempdir()).unwrap_or_else(|error| panic!("{error}")) })
+            Mutex::new(Scratch {
+                folder: memory.or_else(|_| tempfile::tempdir()).unwrap_or_else(|error| panic!("{error}")),
+            })
         });
         // What a run before left there is written over.
         let scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,21 @@ use fastrand::Rng;
 
 /// Bytes that mean something in what is fuzzed.
 const WORDS: [&[u8]; 16] = [
-    b"\0", b"\xff\xff\xff\xff", b"\"", b"\\", b"{", b"}", b"[", b"]", b",", b"\n", b"\\ud800", b"\x7f", b"1e999", b"null", b"\xc3",
+    b"\0",
+    b"\xff\xff\xff\xff",
+    b"\"",
+    b"\\",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b"\n",
+    b"\\ud800",
+    b"\x7f",
+    b"1e999",
+    b"null",
+    b"\xc3",
     b"18446744073709551616",
 ];
 

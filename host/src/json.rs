@@ -49,7 +49,8 @@ struct Strict {
 
 impl Strict {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        let levels = self.levels.checked_sub(1).ok_or_else(|| E::custom("recursion limit exceeded: too many levels"))?;
+        let levels =
+            self.levels.checked_sub(1).ok_or_else(|| E::custom("recursion limit exceeded: too many levels"))?;
         Ok(Self { levels })
     }
 }

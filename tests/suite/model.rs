@@ -4,13 +4,13 @@
 //! What fails is written into `model/regressions.txt` and tried first from then on. `PROPTEST_CASES=500` tries more.
 
 mod operation;
+mod place;
 mod queue;
 mod real;
 mod state;
 mod worker;
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,19 +20,17 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use tokio::task::JoinSet;
 
 use self::operation::{Operation, series};
-use self::real::{Pair, Place};
+use self::place::Place;
+use self::real::Pair;
 
-/// How many cases are tried in the suite, each of several series side by side.
-const CASES: u32 = 6;
-
-/// Tries many values of a strategy, those that failed before first.
-fn check<S: Strategy>(strategy: &S, test: impl Fn(S::Value)) {
+/// Tries so many values of a strategy, or as many as `PROPTEST_CASES` says, those that failed before first. Each is several series
+/// side by side.
+fn check<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
     const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/suite/model/regressions.txt");
     let mut config = Config { max_shrink_iters: 300, max_shrink_time: 120_000, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
+        config.cases = cases;
     }
-    assert!(Path::new(REGRESSIONS).parent().is_some_and(Path::is_dir));
     config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS)));
     let run = TestRunner::new(config).run(strategy, |value| {
         test(value);
@@ -64,7 +62,7 @@ async fn run_on(place: Place, operations: Vec<Operation>) {
 fn redis_does_what_the_model_says_whatever_happens_in_any_order() {
     let server = Arc::new(RedisServer::start().expect("redis-server starts"));
     let streams = AtomicU64::new(0);
-    check(&series(), |all| {
+    check(6, &series(), |all| {
         side_by_side(all, |operations| {
             let stream = format!("alerts{}", streams.fetch_add(1, Ordering::Relaxed));
             run_on(Place::Redis { server: Arc::clone(&server), stream }, operations)
@@ -74,7 +72,7 @@ fn redis_does_what_the_model_says_whatever_happens_in_any_order() {
 
 #[test]
 fn the_directory_does_what_the_model_says_whatever_happens_in_any_order() {
-    check(&series(), |all| {
+    check(3, &series(), |all| {
         side_by_side(all, |operations| {
             let folder = tempfile::tempdir().expect("a temporary folder");
             run_on(Place::Directory(folder), operations)
@@ -84,5 +82,5 @@ fn the_directory_does_what_the_model_says_whatever_happens_in_any_order() {
 
 #[test]
 fn every_alert_ends_once_and_as_its_steps_say_however_often_hosts_die() {
-    check(&worker::stories(), |all| side_by_side(all, worker::run));
+    check(6, &worker::stories(), |all| side_by_side(all, worker::run));
 }

@@ -26,6 +26,8 @@ pub enum Operation {
     Accuse(usize, usize, bool),
     /// A host dies.
     Crash(usize),
+    /// Hosts die one after the other, as many as the last number says, each while one of its suspects runs alone.
+    CrashAlone(usize, usize, usize),
     /// A host ends as it should; with true, what it held is committed late.
     Close(usize, bool),
     /// A host is taken for dead and lives.
@@ -57,6 +59,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => (host.clone(), any::<usize>(), prop::bool::weighted(0.8))
             .prop_map(|(host, which, alone)| Operation::Accuse(host, which, alone)),
         3 => host.clone().prop_map(Operation::Crash),
+        2 => (host.clone(), any::<usize>(), 1..5usize)
+            .prop_map(|(host, which, times)| Operation::CrashAlone(host, which, times)),
         1 => (host.clone(), any::<bool>()).prop_map(|(host, late)| Operation::Close(host, late)),
         1 => host.prop_map(Operation::Rob),
         3 => any::<usize>().prop_map(Operation::Replay),

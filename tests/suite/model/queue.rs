@@ -116,12 +116,8 @@ impl ModelQueue {
             true => Body::Refused { reason: Reason::HostCrash, detail: "it killed hosts".into() },
             false => Body::Alert(bytes),
         };
-        let receipt = Receipt {
-            shared: Arc::clone(&self.shared),
-            host: self.host,
-            entry: entry.clone(),
-            end: OnceLock::new(),
-        };
+        let receipt =
+            Receipt { shared: Arc::clone(&self.shared), host: self.host, entry: entry.clone(), end: OnceLock::new() };
         Delivery {
             body,
             entry,
@@ -141,10 +137,8 @@ impl ModelQueue {
             return done.clone();
         }
         let bytes = state.model.bytes(entry).expect("what was delivered is there until it is committed");
-        let (store, refused) = (
-            matches!(settled.outcome, Outcome::Store(_)),
-            matches!(settled.delivery.body, Body::Refused { .. }),
-        );
+        let (store, refused) =
+            (matches!(settled.outcome, Outcome::Store(_)), matches!(settled.delivery.body, Body::Refused { .. }));
         let done = state.model.may_answer(self.host, entry, &bytes, store, refused).remove(0);
         state.model.committed(self.host, entry, &bytes, &done, false);
         if let Outcome::Dead(letter) = &settled.outcome {

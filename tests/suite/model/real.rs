@@ -1,41 +1,21 @@
 //! A real queue and the model beside it: every operation is done to both, and what the real one answers and holds is compared.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dossier::config::{QueueConfig, QueueKind, RedisConfig};
 use dossier::dead_letter::{self, DeadLetter, Reason};
-use dossier::queue::{self, Body, Committed, Delivery, Outcome, Queue, Settled};
+use dossier::queue::{Body, Committed, Delivery, Outcome, Queue, Settled};
 use dossier::record::Record;
-use dossier::telemetry::Telemetry;
-use dossier_tests::redis_server::RedisServer;
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 
 use super::operation::{HOSTS, MAX_ALERT_SIZE, Operation};
+use super::place::{MAX_CRASHES, Place, paths};
 use super::state::{HostId, Letter, Model, Rules, Told, id_of};
-
-/// How often a host may die of an alert that runs alone.
-pub const MAX_CRASHES: u32 = 2;
 
 /// How long the end of a series may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Where a real queue is.
-pub enum Place {
-    /// A stream of its own.
-    Redis {
-        /// The server.
-        server: Arc<RedisServer>,
-        /// The stream.
-        stream: String,
-    },
-    /// A folder of its own.
-    Directory(tempfile::TempDir),
-}
 
 /// One life of a host.
 struct Host {
@@ -53,81 +33,6 @@ pub struct Pair {
     hosts: [Option<Host>; HOSTS],
     next_host: HostId,
     sent: BTreeSet<Bytes>,
-}
-
-impl Place {
-    fn config(&self) -> QueueConfig {
-        let kind = match self {
-            Self::Redis { server, stream } => QueueKind::Redis(RedisConfig {
-                url: server.url(),
-                stream: stream.clone(),
-                group: "dossier".into(),
-                // Renewed for the first time long after the test: a lease ends when the test wants it.
-                lease: Duration::from_secs(600),
-                dedupe_window: Duration::from_secs(600),
-                retention: None,
-            }),
-            Self::Directory(folder) => QueueKind::Directory { path: folder.path().to_owned() },
-        };
-        QueueConfig { kind, batch: 100, max_alert_size: MAX_ALERT_SIZE, max_crashes: MAX_CRASHES }
-    }
-
-    async fn open(&self) -> Arc<dyn Queue> {
-        queue::open(&self.config(), Arc::new(Telemetry::default())).await.expect("the queue can be opened")
-    }
-
-    fn rules(&self) -> Rules {
-        match self {
-            Self::Redis { .. } => Rules::Redis,
-            Self::Directory(_) => Rules::Directory,
-        }
-    }
-
-    /// What is in the queue, by whatever names it.
-    fn backlog(&self) -> BTreeMap<String, Bytes> {
-        match self {
-            Self::Redis { server, stream } => stream_of(server, stream, "alert").into_iter().collect(),
-            Self::Directory(folder) => files(&folder.path().join("pending"), "json").into_iter().collect(),
-        }
-    }
-
-    /// Every record, as often as it is there: its id and its alert.
-    fn store(&self) -> Vec<(String, Bytes)> {
-        let records = match self {
-            Self::Redis { server, stream } => stream_of(server, &format!("{stream}:enriched"), "record"),
-            Self::Directory(folder) => files(&folder.path().join("processed"), "json"),
-        };
-        let mut all: Vec<_> = records
-            .iter()
-            .map(|(_, record)| {
-                let parts: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(record).expect("a record is JSON");
-                let id: String = serde_json::from_str(parts["id"].get()).expect("an id is a text");
-                (id, Bytes::copy_from_slice(parts["alert"].get().as_bytes()))
-            })
-            .collect();
-        all.sort();
-        all
-    }
-}
-
-fn stream_of(server: &RedisServer, stream: &str, field: &str) -> Vec<(String, Bytes)> {
-    let entries: Vec<(String, BTreeMap<String, Vec<u8>>)> =
-        server.ask(&["XRANGE", stream, "-", "+"]).expect("the stream can be read");
-    entries.into_iter().map(|(entry, mut fields)| (entry, fields.remove(field).unwrap_or_default().into())).collect()
-}
-
-fn files(folder: &Path, extension: &str) -> Vec<(String, Bytes)> {
-    let paths = paths(folder).into_iter().filter(|path| path.extension().is_some_and(|found| found == extension));
-    paths
-        .map(|path| {
-            let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
-            (name, std::fs::read(path).expect("a file of the queue").into())
-        })
-        .collect()
-}
-
-fn paths(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder).expect("a folder of the queue").map(|entry| entry.expect("an entry").path()).collect()
 }
 
 impl Pair {
@@ -184,23 +89,22 @@ impl Pair {
                     self.model.drop(host.id, &delivery.entry);
                 }
             }
-            Operation::Accuse(slot, which, alone) => {
-                let Some(host) = &mut self.hosts[*slot] else { return };
-                // What a robbed host notes counts only for what nobody has claimed yet, which the model does not know.
-                if self.model.is_robbed(host.id) {
-                    return;
-                }
-                let suspects: Vec<_> = host.held.iter().filter(|delivery| delivery.suspect).collect();
-                let Some(suspect) = suspects.get(which % suspects.len().max(1)) else { return };
-                match alone {
-                    true => host.queue.accuse(suspect).await.expect("accused"),
-                    false => host.queue.acquit(suspect).await.expect("acquitted"),
-                }
-                self.model.accuse(host.id, &suspect.entry, *alone);
-            }
+            Operation::Accuse(slot, which, alone) => self.accuse(*slot, *which, *alone).await,
             Operation::Crash(slot) => {
                 if let Some(host) = self.hosts[*slot].take() {
                     self.crash(host);
+                }
+            }
+            Operation::CrashAlone(slot, which, times) => {
+                for _ in 0..*times {
+                    if let Some(host) = self.hosts[*slot].take() {
+                        self.crash(host);
+                    }
+                    self.host(*slot).await;
+                    if self.is_fresh(*slot) {
+                        self.receive(*slot, 5).await;
+                        self.accuse(*slot, *which, true).await;
+                    }
                 }
             }
             Operation::Close(slot, late) => {
@@ -238,6 +142,21 @@ impl Pair {
             }
             Operation::Trim(which) => self.trim(*which),
         }
+    }
+
+    async fn accuse(&mut self, slot: usize, which: usize, alone: bool) {
+        let Some(host) = &mut self.hosts[slot] else { return };
+        // What a robbed host notes counts only for what nobody has claimed yet, which the model does not know.
+        if self.model.is_robbed(host.id) {
+            return;
+        }
+        let suspects: Vec<_> = host.held.iter().filter(|delivery| delivery.suspect).collect();
+        let Some(suspect) = suspects.get(which % suspects.len().max(1)) else { return };
+        match alone {
+            true => host.queue.accuse(suspect).await.expect("accused"),
+            false => host.queue.acquit(suspect).await.expect("acquitted"),
+        }
+        self.model.accuse(host.id, &suspect.entry, alone);
     }
 
     async fn send(&mut self, alerts: &[Bytes]) {
@@ -467,7 +386,11 @@ impl Pair {
         let Some(host) = &self.hosts[slot] else { return };
         let depth = host.queue.depth().await.expect("the depth");
         let right = (0, 0, self.model.store.len() as u64, self.model.dead.len() as u64);
-        assert_eq!((depth.waiting, depth.in_flight, depth.stored, depth.dead), right, "waiting, in flight, stored, dead");
+        assert_eq!(
+            (depth.waiting, depth.in_flight, depth.stored, depth.dead),
+            right,
+            "waiting, in flight, stored, dead"
+        );
         for (id, bytes) in &self.model.store {
             let record = host.queue.record(id).await.expect("the store").expect("a record");
             let record: serde_json::Value = serde_json::from_slice(&record).expect("a record is JSON");
@@ -475,7 +398,8 @@ impl Pair {
         }
         if let Place::Redis { server, stream } = &self.place {
             let accused: u64 = server.ask(&["HLEN", &format!("{stream}:accused")]).expect("HLEN");
-            let pending: Vec<redis::Value> = server.ask(&["XPENDING", stream, "dossier", "-", "+", "10"]).expect("XPENDING");
+            let pending: Vec<redis::Value> =
+                server.ask(&["XPENDING", stream, "dossier", "-", "+", "10"]).expect("XPENDING");
             assert_eq!((accused, pending.len()), (0, 0), "notes and pending entries are left");
         }
     }

@@ -112,16 +112,8 @@ impl Model {
 
     /// An alert came in, new or replayed.
     pub fn add(&mut self, entry: &str, bytes: Bytes, attempts: u32) {
-        let item = Item {
-            bytes,
-            attempts,
-            crashes: 0,
-            maybe: 0,
-            accused: 0,
-            delivered: false,
-            hold: None,
-            trimmed: false,
-        };
+        let item =
+            Item { bytes, attempts, crashes: 0, maybe: 0, accused: 0, delivered: false, hold: None, trimmed: false };
         let before = self.items.insert(entry.to_owned(), item);
         assert!(before.is_none(), "{entry} was added over another alert");
     }
@@ -218,14 +210,18 @@ impl Model {
 
     /// Notes that it runs alone, or takes that back.
     pub fn accuse(&mut self, host: HostId, entry: &str, accused: bool) {
-        if self.holds(host, entry) && let Some(hold) = self.items.get_mut(entry).and_then(|item| item.hold.as_mut()) {
+        if self.holds(host, entry)
+            && let Some(hold) = self.items.get_mut(entry).and_then(|item| item.hold.as_mut())
+        {
             hold.accused = accused;
         }
     }
 
     /// A delivery is dropped.
     pub fn drop(&mut self, host: HostId, entry: &str) {
-        if self.holds(host, entry) && let Some(item) = self.items.get_mut(entry) {
+        if self.holds(host, entry)
+            && let Some(item) = self.items.get_mut(entry)
+        {
             item.hold = None;
             if item.trimmed {
                 self.items.remove(entry);
@@ -346,7 +342,9 @@ impl Model {
             }
             Committed::Lost => {
                 let robbed = self.robbed.contains(&host);
-                if self.holds(host, entry) && let Some(item) = self.items.get_mut(entry) {
+                if self.holds(host, entry)
+                    && let Some(item) = self.items.get_mut(entry)
+                {
                     if item.trimmed {
                         self.items.remove(entry);
                     } else if robbed {

@@ -87,19 +87,21 @@ pub struct Story {
 
 /// Stories to be run side by side.
 pub fn stories() -> impl Strategy<Value = Vec<Story>> {
-    let end = prop_oneof![30 => 0..1usize, 3 => 1..2usize, 3 => 2..3usize, 2 => 3..4usize, 2 => 4..5usize, 1 => 5..8usize];
+    let end =
+        prop_oneof![30 => 0..1usize, 3 => 1..2usize, 3 => 2..3usize, 2 => 3..4usize, 2 => 4..5usize, 1 => 5..8usize];
     let plan = [end.clone(), end.clone(), end.clone(), end];
     let fate = prop_oneof![(0..400u64).prop_map(Fate::Dies), (0..400u64).prop_map(Fate::Stops)];
     let refusal = prop_oneof![8 => Just(None), 1 => any::<bool>().prop_map(Some)];
-    let story = (prop::collection::vec(plan, 1..12), prop::collection::vec(fate, 0..4), prop::collection::vec(refusal, 0..8))
-        .prop_map(|(plans, mut fates, refusals)| {
-            let mut deaths = 0;
-            fates.retain(|fate| {
-                deaths += u32::from(matches!(fate, Fate::Dies(_)));
-                !matches!(fate, Fate::Dies(_)) || deaths < MAX_CRASHES
+    let story =
+        (prop::collection::vec(plan, 1..12), prop::collection::vec(fate, 0..4), prop::collection::vec(refusal, 0..8))
+            .prop_map(|(plans, mut fates, refusals)| {
+                let mut deaths = 0;
+                fates.retain(|fate| {
+                    deaths += u32::from(matches!(fate, Fate::Dies(_)));
+                    !matches!(fate, Fate::Dies(_)) || deaths < MAX_CRASHES
+                });
+                Story { plans, fates, refusals }
             });
-            Story { plans, fates, refusals }
-        });
     prop::collection::vec(story, 1..24)
 }
 
@@ -245,8 +247,12 @@ pub async fn run(story: Story) {
         }
     }
     let state = shared.lock();
-    let dead: BTreeMap<_, _> =
-        state.model.dead.iter().map(|(key, letter)| (letter.bytes.clone(), (state.reasons[key], letter.attempts))).collect();
+    let dead: BTreeMap<_, _> = state
+        .model
+        .dead
+        .iter()
+        .map(|(key, letter)| (letter.bytes.clone(), (state.reasons[key], letter.attempts)))
+        .collect();
     assert_eq!(dead.len(), state.model.dead.len(), "an alert is dead twice");
     for (bytes, plan) in alerts.iter().zip(&story.plans) {
         let stored = state.model.store.values().filter(|there| *there == bytes).count();
