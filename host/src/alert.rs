@@ -11,6 +11,7 @@ use uuid::Uuid;
 use self::observables::{Finder, Observable};
 use crate::config::AlertConfig;
 use crate::digest::sha256;
+use crate::json;
 
 /// The namespace of ids that are made from an alert's bytes (a UUIDv5 of `dossier:alert` in the URL namespace).
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d7d_3f1c_0d9a_5c1e_9a55_6f0e_54c1_7b2f);
@@ -18,7 +19,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x2d7d_3f1c_0d9a_5c1e_9a55_6f0e_54c1_7b2
 /// Why bytes are no alert.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not UTF-8, not JSON, nested more than 128 levels deep, or with a lone surrogate.
+    /// Not UTF-8, not JSON, nested more than 126 levels deep, or with a lone surrogate.
     #[error("not valid JSON: {0}")]
     Malformed(String),
     /// JSON, but no object.
@@ -72,6 +73,9 @@ impl Decoder {
         };
         if let Some(kind) = kind {
             return Err(DecodeError::NotAnObject(kind));
+        }
+        if json::is_deeper(&value, json::ALERT_LEVELS) {
+            return Err(DecodeError::Malformed(json::too_deep(json::ALERT_LEVELS)));
         }
         let observables = self.finder.find(&value);
         Ok(Alert { id: self.id_of(&value, &bytes), sha256: sha256(&bytes), observables, value, bytes, received })

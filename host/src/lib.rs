@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod dead_letter;
 pub mod digest;
+pub mod json;
 pub mod pipeline;
 pub mod plugin;
 pub mod queue;

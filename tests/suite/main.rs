@@ -7,6 +7,7 @@ mod end_to_end;
 mod guests;
 mod http;
 mod languages;
+mod model;
 mod operations;
 mod plugin_faults;
 mod plugins;

@@ -5,6 +5,7 @@
 mod demo;
 mod docs;
 mod faults;
+mod fuzz;
 mod setup;
 mod test;
 mod tidy;
@@ -65,6 +66,15 @@ Examples:
   cargo xtask faults 51 --mix 60             An hour of everything at once
   cargo xtask faults 51 --seed 4711          Repeat what a failed run named")]
     Faults(faults::Arguments),
+    /// Feed nonsense to everything that reads what comes from outside, and look for new ways through it
+    ///
+    /// libFuzzer drives the targets of fuzz/; what it finds is named and stays in target/fuzz/. `cargo xtask test` feeds the same targets
+    /// with their corpora and a fixed number of mutations.
+    #[command(after_help = "\
+Examples:
+  cargo xtask fuzz                           20 seconds each
+  cargo xtask fuzz mmdb --minutes 60")]
+    Fuzz(fuzz::Arguments),
     /// Build the plugins: target/plugins/*.wasm
     #[command(after_help = "\
 Examples:
@@ -81,6 +91,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(&project),
         Task::Test(arguments) => test::run(&project, &arguments),
         Task::Faults(arguments) => faults::run(&project, &arguments),
+        Task::Fuzz(arguments) => fuzz::run(&project, &arguments),
         Task::Plugins => wasm::build(&project.root).and_then(|()| wasm::print(&project.root)),
         Task::Docs => docs::write(&project.root),
     });

@@ -9,8 +9,7 @@ while true do
   local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], from, '+', 1000, ARGV[2])
   if pending.err then return pending end
   for _, entry in ipairs(pending) do
-    local counter = entry[4]
-    if counter == 1 then counter = 0 end
+    local counter = math.max(entry[4] - 1, 0)
     local kept = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry[1], 'RETRYCOUNT', counter, 'JUSTID')
     if #kept == 0 then
       lost[#lost + 1] = entry[1]

@@ -119,15 +119,18 @@ async fn an_alert_that_somebody_removed_while_in_flight_is_lost_and_the_rest_goe
 }
 
 #[tokio::test]
-async fn a_commit_that_failed_is_done_again_and_reports_what_it_did_the_first_time() {
+async fn a_dead_letter_that_cannot_be_written_is_refused_alone_and_done_again_says_what_became_of_both() {
     let all = Fixture::new().await;
     all.send(&["{\"id\":1}", "{\"id\":2}"]).await;
     let mut taken = all.receive().await;
     let settled = [stored(taken.remove(0)), dead(taken.remove(0))];
     fs::rename(all.path("errors"), all.path("elsewhere")).unwrap();
-    let error = all.queue.commit(&settled).await.unwrap_err();
-    assert!(matches!(&error, QueueError::Unavailable(text) if text.contains("errors")), "{error:?}");
-    assert_eq!(all.ls("processed").len(), 1, "the other one went on");
+    let committed = all.queue.commit(&settled).await.unwrap();
+    assert!(
+        matches!(&committed[..], [Committed::Stored, Committed::Refused(why)] if why.contains("errors")),
+        "{committed:?}"
+    );
+    assert_eq!(all.ls("pending").len(), 1);
     fs::rename(all.path("elsewhere"), all.path("errors")).unwrap();
     for _ in 0..2 {
         assert_eq!(all.queue.commit(&settled).await.unwrap(), [Committed::Stored, Committed::Dead]);
