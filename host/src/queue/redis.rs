@@ -20,6 +20,7 @@ mod link;
 mod reaction;
 mod receive;
 mod reply;
+mod walk;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +36,7 @@ use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
-use super::{Committed, Dead, Delivery, Depth, Queue, QueueError, Settled};
+use super::{Committed, Dead, Delivery, Depth, Place, Queue, QueueError, Settled, Walk};
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::GroupRecreated;
@@ -240,6 +241,10 @@ impl Queue for RedisQueue {
 
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
         self.shared.record(id).await
+    }
+
+    fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
+        self.shared.walk(place)
     }
 
     async fn close(&self) -> Result<(), QueueError> {
