@@ -215,7 +215,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         }
         Work::Dlq { command } => {
             let config = Config::load(file)?;
-            with_queue(&config, async |queue| dlq::execute(queue, command, &mut out).await).await
+            with_queue(&config, async |queue| dlq::execute(queue, &config, command, &mut out).await).await
         }
         Work::Plugin { command } => plugin::execute(command, file, &mut out).await,
     };

@@ -198,7 +198,11 @@ impl<'a> Notes<'a> {
         }
         // In one piece, so that others who send at the same time do not write into its lines.
         self.file.write_all(&text).with_context(|| {
-            format!("cannot write ids to {}; {} on their way are not noted there", self.path, count(alerts.len() as u64, "alert"))
+            format!(
+                "cannot write ids to {}; {} on their way are not noted there",
+                self.path,
+                count(alerts.len() as u64, "alert")
+            )
         })
     }
 }
@@ -262,8 +266,7 @@ mod tests {
         std::fs::write(&there, "{}\n").unwrap();
         let files = vec![there, folder.path().join("missing.ndjson")];
         let arguments = Arguments { files, ids: None };
-        let error =
-            send(&queue, "memory", &identifier(), arguments, &mut Out::new(Vec::new())).await.unwrap_err();
+        let error = send(&queue, "memory", &identifier(), arguments, &mut Out::new(Vec::new())).await.unwrap_err();
         assert!(format!("{error:#}").contains("missing.ndjson"));
         assert!(queue.waiting().is_empty());
     }

@@ -102,9 +102,16 @@ pub async fn verify<W: Write>(
         QueueKind::Directory { .. } => None,
     };
     if let Some(retention) = retention.filter(|_| report.count(Wrong::Orphan) > 0) {
-        remark(&format!("records are kept for {}: what is older is an orphan here", super::output::duration(retention)));
+        remark(&format!(
+            "records are kept for {}: what is older is an orphan here",
+            super::output::duration(retention)
+        ));
     }
-    if arguments.json { report.write_json(out)? } else { report.write(out)? }
+    if arguments.json {
+        report.write_json(out)?
+    } else {
+        report.write(out)?
+    }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
@@ -184,6 +191,7 @@ impl Audit<'_> {
         places: &mut BTreeMap<Mark, (String, Vec<String>)>,
     ) -> anyhow::Result<Found> {
         let mut found = Found::default();
+        let mut room = BTreeMap::new();
         let mut progress = Progress::of(None);
         for place in WAY {
             let mut walk = self.queue.walk(place);
@@ -207,7 +215,10 @@ impl Audit<'_> {
                     let Some(only) = only else { continue };
                     for (mark, _) in ledger.marks(&identity).filter(|(mark, _)| only.contains_key(mark)) {
                         // All are counted; not all are named.
-                        if places.len() < self.limit.saturating_mul(3) || places.contains_key(&mark) {
+                        let named = only.get(&mark).and_then(|tally| tally.wrong());
+                        let room = room.entry(named).or_insert(self.limit);
+                        if *room > 0 || places.contains_key(&mark) {
+                            *room -= usize::from(!places.contains_key(&mark));
                             let name = || (identity::name(&identity), Vec::new());
                             let (_, where_it_is) = places.entry(mark).or_insert_with(name);
                             if where_it_is.len() < 8 {
@@ -313,8 +324,7 @@ mod tests {
             let arguments = Arguments { ids: vec![file], alerts: Vec::new(), limit: 2, json };
             let mut text = Vec::new();
             let mut out = Out::new(&mut text);
-            let code =
-                verify(&self.queue, &crate::plugin::trial::standard(), &arguments, &mut out).await.unwrap();
+            let code = verify(&self.queue, &crate::plugin::trial::standard(), &arguments, &mut out).await.unwrap();
             out.finish().unwrap();
             drop(out);
             (code, String::from_utf8(text).unwrap())
@@ -341,7 +351,13 @@ mod tests {
         sheet.queue.store("s\u{1b}", r#"{"id":"s\u001b"}"#);
         let (code, said) = sheet.said("a\nb\nc\nd\n", false).await;
         assert_eq!(code, ExitCode::from(FAILED));
-        for line in ["orphan    b\n", "orphan    c\n", "… and 1 more\n", "double    a  (dead as 1-0, stored as a)\n", "stranger  s\\u{1b}  ("] {
+        for line in [
+            "orphan    b\n",
+            "orphan    c\n",
+            "… and 1 more\n",
+            "double    a  (dead as 1-0, stored as a)\n",
+            "stranger  s\\u{1b}  (",
+        ] {
             assert!(said.contains(line), "{line} is not in\n{said}");
         }
         let (_, said) = sheet.said("a\nb\nc\nd\n", true).await;

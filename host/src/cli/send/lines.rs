@@ -40,8 +40,7 @@ impl Source {
         let mut source = Self { path: path.to_owned(), size: None };
         if !source.is_stdin() {
             let metadata = File::open(path).and_then(|file| file.metadata());
-            let metadata =
-                metadata.map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
+            let metadata = metadata.map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
             if metadata.is_dir() {
                 bail!("{} is a directory; name the files in it", path.display());
             }

@@ -110,7 +110,8 @@ pub fn sent(line: &[u8]) -> Result<Sent, String> {
             match (line.sha256, id) {
                 (Some(hex), id) => {
                     let mut sha256 = [0; 32];
-                    hex::decode_to_slice(hex.as_bytes(), &mut sha256).map_err(|error| format!("its sha256: {error}"))?;
+                    hex::decode_to_slice(hex.as_bytes(), &mut sha256)
+                        .map_err(|error| format!("its sha256: {error}"))?;
                     let identity = Identity { id, sha256 };
                     Ok(Sent { name: name(&identity), mark: identity.mark(), by_id: false, unsure: line.unsure })
                 }
@@ -197,7 +198,8 @@ mod tests {
     fn other_bytes_and_other_ids_are_other_alerts() {
         let identifier = identifier();
         let mark = |bytes: &[u8]| identifier.of(bytes).mark();
-        let marks = [&b"{\"id\":\"a\"}"[..], b"{\"id\":\"b\"}", b"{\"id\":\"a\",\"x\":1}", b"{", b"[]", b"\xff"].map(mark);
+        let marks =
+            [&b"{\"id\":\"a\"}"[..], b"{\"id\":\"b\"}", b"{\"id\":\"a\",\"x\":1}", b"{", b"[]", b"\xff"].map(mark);
         let different: std::collections::BTreeSet<_> = marks.iter().collect();
         assert_eq!(different.len(), marks.len());
     }
