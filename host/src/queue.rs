@@ -149,6 +149,22 @@ pub struct Held {
     pub bytes: Option<Bytes>,
 }
 
+/// What went through a queue since it is there, as the queue itself has counted. A dead letter that was replayed counts once
+/// more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Alerts that were ever added.
+    pub added: u64,
+    /// Those that wait or are in flight.
+    pub waiting: u64,
+    /// Records that were ever stored.
+    pub stored: u64,
+    /// Dead letters that there ever were.
+    pub dead: u64,
+    /// Alerts that were let go of because they were stored before.
+    pub duplicates: u64,
+}
+
 /// A way through one [`Place`], a page at a time. Changes nothing, and holds nobody up: what comes or goes meanwhile may be
 /// seen or not, and what stays is seen once.
 #[async_trait]
@@ -236,6 +252,14 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Begins a way through all that lies in a place, in no particular order.
     fn walk(&self, place: Place) -> Box<dyn Walk + '_>;
+
+    /// What went through the queue, seen in one instant; none where the queue does not count.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn flow(&self) -> Result<Option<Flow>, QueueError> {
+        Ok(None)
+    }
 
     /// Clean shutdown: what this host still holds goes back and counts as never delivered; leases are given up.
     ///

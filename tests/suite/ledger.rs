@@ -143,3 +143,31 @@ fn what_moves_while_it_is_looked_for_is_neither_missing_nor_double() {
         assert_eq!(host.stop(), Some(0));
     });
 }
+
+#[test]
+fn the_counters_of_the_streams_add_up_until_somebody_deletes_an_entry() {
+    let kind = Kind::Redis(RedisServer::start().expect("redis-server starts"));
+    let site = mischief(&kind, "");
+    site.write("alerts.ndjson", LINES);
+    site.succeed(&["send", "alerts.ndjson"]);
+    let (code, report) = verified(&site, &["--input"]);
+    assert_eq!((code, &report["added"], &report["waiting"]), (Some(0), &10.into(), &10.into()), "{report:#}");
+    site.succeed(&["run", "--until-empty"]);
+    site.succeed(&["dlq", "replay", "--all"]);
+    site.succeed(&["send", "alerts.ndjson"]);
+    site.succeed(&["run", "--until-empty"]);
+    let (code, report) = verified(&site, &["--input"]);
+    let number = |what: &str| report[what].as_u64().expect("a number");
+    assert_eq!(code, Some(0), "{report:#}");
+    // Ten twice, and four that were replayed: five are stored, once; twelve times something died.
+    assert_eq!((number("added"), number("stored"), number("dead"), number("duplicates")), (24, 5, 12, 7), "{report:#}");
+    kind.put(&site, b"{\"id\":\"trimmed\"}");
+    let Kind::Redis(server) = &kind else { unreachable!("it was made so") };
+    server.ask::<u64>(&["XTRIM", "alerts", "MAXLEN", "0"]).expect("XTRIM");
+    let (code, report) = verified(&site, &["--input"]);
+    assert_eq!((code, &report["unexplained"]), (Some(1), &1.into()), "{report:#}");
+    let other = mischief(&Kind::Directory, "");
+    let output = other.dossier(&["verify", "--input"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("--ids or --alerts"), "{said}");
+}

@@ -113,6 +113,11 @@ fn mix(kind: &Kind, name: &'static str) {
     assert!(verified.status.success() && ledger["accounted"] == true, "{ledger:#}");
     assert_eq!(ledger["waiting"], 0, "{ledger:#}");
 
+    if let Kind::Redis(_) = kind {
+        let counted = site.dossier(&["verify", "--input"]);
+        assert!(counted.status.success(), "{}", String::from_utf8_lossy(&counted.stdout));
+    }
+
     let count = |what: &str| ledger[what].as_u64().expect("a number");
     let told = told(&site);
     let of = |outcome: &str| told.get(outcome).copied().unwrap_or_default();

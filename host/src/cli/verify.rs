@@ -1,6 +1,7 @@
 //! `dossier verify`: was what was sent stored, is it dead, does it wait? Reads what was sent, walks through queue, dead letters and store,
 //! and tells what does not add up. What an alert is, [`identity`] says; what adds up, the [`ledger`].
 
+mod flow;
 pub mod identity;
 mod ledger;
 mod report;
@@ -32,13 +33,14 @@ const WAY: [Place; 3] = [Place::Queue, Place::Dead, Place::Store];
 
 /// What was sent, and how to show what came of it.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("sent").args(["ids", "alerts"]).required(true).multiple(true))]
+#[command(group = clap::ArgGroup::new("sent").args(["ids", "alerts", "input"]).required(true).multiple(true))]
 #[command(after_help = "\
 Examples:
   dossier send --ids sent.ids alerts.ndjson && dossier verify --ids sent.ids
   dossier verify --alerts monday.ndjson --alerts tuesday.ndjson
   psql -qtc 'select id from alerts' | dossier verify --ids -
-  dossier verify --ids sent.ids --json | jq '.orphans'")]
+  dossier verify --ids sent.ids --json | jq '.orphans'
+  dossier verify --input               Nobody noted what was sent: do the numbers add up?")]
 pub struct Arguments {
     /// Ids of what was sent, one a line; - is the standard input. Can be given more than once
     #[arg(long, value_name = "FILE")]
@@ -46,6 +48,9 @@ pub struct Arguments {
     /// What was sent, one alert a line; - is the standard input. Can be given more than once
     #[arg(long, value_name = "FILE")]
     alerts: Vec<PathBuf>,
+    /// Compare how many alerts ever came in with how many came out: with Redis 7.0 or later, which counts
+    #[arg(long, conflicts_with_all = ["ids", "alerts"])]
+    input: bool,
     /// Name at most so many orphans, doubles and strangers each; all are counted
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -77,6 +82,10 @@ pub async fn verify<W: Write>(
     arguments: &Arguments,
     out: &mut Out<W>,
 ) -> anyhow::Result<ExitCode> {
+    if arguments.input {
+        let adds_up = flow::compare(queue, arguments.json, out).await?;
+        return Ok(if adds_up { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+    }
     let audit = Audit { queue, identifier: Identifier::new(config), limit: arguments.limit };
     let work = async {
         let sources = Sources::open(arguments).await?;
@@ -321,7 +330,7 @@ mod tests {
         async fn said(&self, ids: &str, json: bool) -> (ExitCode, String) {
             let file = self.folder.path().join("sent");
             std::fs::write(&file, ids).unwrap();
-            let arguments = Arguments { ids: vec![file], alerts: Vec::new(), limit: 2, json };
+            let arguments = Arguments { ids: vec![file], alerts: Vec::new(), input: false, limit: 2, json };
             let mut text = Vec::new();
             let mut out = Out::new(&mut text);
             let code = verify(&self.queue, &crate::plugin::trial::standard(), &arguments, &mut out).await.unwrap();
@@ -375,7 +384,7 @@ mod tests {
         sheet.queue.bury("1-0", None, Reason::Malformed, "-", b"{\"id\":");
         let file = sheet.folder.path().join("alerts");
         std::fs::write(&file, "{\"id\":\"a\"}\n{\"id\":\n{\"x\":1}\n").unwrap();
-        let arguments = Arguments { ids: Vec::new(), alerts: vec![file], limit: 9, json: true };
+        let arguments = Arguments { ids: Vec::new(), alerts: vec![file], input: false, limit: 9, json: true };
         let mut text = Vec::new();
         let config = crate::plugin::trial::standard();
         verify(&sheet.queue, &config, &arguments, &mut Out::new(&mut text)).await.unwrap();
@@ -390,7 +399,7 @@ mod tests {
         let sheet = Sheet::new();
         let file = sheet.folder.path().join("sent");
         std::fs::write(&file, "a\n{\"id\":\"a\",\"src_ip\":\"b\"}\n").unwrap();
-        let arguments = Arguments { ids: vec![file], alerts: Vec::new(), limit: 1, json: false };
+        let arguments = Arguments { ids: vec![file], alerts: Vec::new(), input: false, limit: 1, json: false };
         let config = crate::plugin::trial::standard();
         let error = verify(&sheet.queue, &config, &arguments, &mut Out::new(Vec::new())).await.unwrap_err();
         let error = error.to_string();

@@ -56,8 +56,8 @@ impl Mix<'_> {
         self.over.load(Ordering::Relaxed) || Instant::now() >= self.until
     }
 
-    fn note(&self, what: impl std::fmt::Debug) {
-        let what = format!("{what:?}");
+    fn note(&self, what: &str) {
+        // What stands in brackets tells how, not what.
         let what = what.split('(').next().unwrap_or_default().to_owned();
         *self.done.lock().expect("nobody panics while this is held").entry(what).or_default() += 1;
     }
@@ -115,7 +115,7 @@ impl Mix<'_> {
             if self.is_over() {
                 return;
             }
-            self.note(fault);
+            self.note(&format!("Server{fault:?}"));
             // What is asked of it is done by a server that runs: this lane alone kills and freezes it.
             match fault {
                 ServerFault::Kill(away) => {
@@ -208,7 +208,7 @@ impl Mix<'_> {
             if self.is_over() {
                 return;
             }
-            self.note(deed);
+            self.note(&format!("{deed:?}"));
             match deed {
                 Deed::Good(number) => put(self.site, &version(number, "")),
                 Deed::Bad(number) => {

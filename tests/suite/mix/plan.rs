@@ -62,7 +62,7 @@ fn millis(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {
 pub fn server(seed: u64) -> impl Iterator<Item = Step<ServerFault>> {
     let mut rng = lane(seed, 1);
     std::iter::repeat_with(move || {
-        let pause = millis(&mut rng, 300..1500);
+        let pause = millis(&mut rng, 200..1200);
         let fault = match rng.u32(0..10) {
             0 | 1 => ServerFault::Kill(millis(&mut rng, 0..800)),
             2 | 3 => ServerFault::Freeze(millis(&mut rng, 100..2500)),
@@ -78,7 +78,7 @@ pub fn server(seed: u64) -> impl Iterator<Item = Step<ServerFault>> {
 pub fn hosts(seed: u64) -> impl Iterator<Item = Step<HostFault>> {
     let mut rng = lane(seed, 2);
     std::iter::repeat_with(move || {
-        let pause = millis(&mut rng, 200..1500);
+        let pause = millis(&mut rng, 100..1000);
         let host = usize::from(rng.u32(0..3) == 0);
         let fault = match rng.u32(0..8) {
             0 | 1 => HostFault::Kill(host),
@@ -95,7 +95,7 @@ pub fn operator(seed: u64) -> impl Iterator<Item = Step<Deed>> {
     let mut rng = lane(seed, 3);
     let mut version = 0;
     std::iter::repeat_with(move || {
-        let pause = millis(&mut rng, 300..2500);
+        let pause = millis(&mut rng, 200..1500);
         version += 1;
         let deed = match rng.u32(0..8) {
             0..=2 => Deed::Good(version),

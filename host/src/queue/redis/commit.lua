@@ -1,7 +1,7 @@
 -- Stores alerts or puts them into the dead letters, and lets go of them: only of those that this consumer still owns.
 -- A script that fails half-way undoes nothing, so each alert is added first, then indexed, and only then let go of; an
 -- error ends the work, and what was done before it is told beside it.
--- KEYS: stream, store, dead letters, accused. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
+-- KEYS: stream, store, dead letters, accused, ledger. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
 -- the stream's hash tag, so all of them are in one slot of a Cluster.
 -- ARGV: group, consumer, prefix of the index, prefix of notes, life of the index in ms (0: for ever), retention of the
 -- store in ms (0: for ever), life of a note in ms, then for each alert its entry and
@@ -93,7 +93,7 @@ local function done_before(entry, kind, id, sha, other_id)
   return there.by == consumer and as or 'lost'
 end
 
-local outcomes, finished = {}, {}
+local outcomes, finished, duplicates = {}, {}, 0
 local function work()
   local at = 8
   while at <= #ARGV do
@@ -101,13 +101,15 @@ local function work()
     local a, b, c, d, e, f, g = unpack(ARGV, at + 2, at + 8)
     at = at + (kind == 'store' and 8 or 9)
     local outcome
-    if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
+    local owned = #call('XPENDING', stream, group, entry, entry, 1, consumer) > 0
+    if not owned then
       outcome = done_before(entry, kind, a, b, d)
     elseif kind == 'store' then
       outcome = put(entry, a, b, c, d, e, f)
     else
       outcome = bury(entry, a, b, c, d, e, f, g)
     end
+    if outcome == 'duplicate' and owned then duplicates = duplicates + 1 end
     if outcome == 'stored' or outcome == 'conflict' or outcome == 'duplicate' or outcome == 'dead' then
       finished[#finished + 1] = entry
     end
@@ -124,6 +126,8 @@ if #finished > 0 then
   local deleted = redis.pcall('XDEL', stream, unpack(finished))
   if type(deleted) == 'table' then return deleted end
   redis.pcall('HDEL', accused, unpack(finished))
+  -- Streams count what is added to them; what is let go of and added nowhere is counted here, for `dossier verify --input`.
+  if duplicates > 0 then redis.pcall('HINCRBY', KEYS[5], 'duplicates', duplicates) end
 end
 if retention > 0 then
   local time = redis.call('TIME')

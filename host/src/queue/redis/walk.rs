@@ -1,14 +1,16 @@
-//! The way through a stream, a page at a time.
+//! The whole of it: the way through a stream, a page at a time, and what the streams have counted.
 
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
 
+use super::keys::Keys;
 use super::link::{Call, Source};
 use super::{Shared, reply};
-use crate::queue::{Held, Place, QueueError, Walk};
+use crate::queue::{Flow, Held, Place, QueueError, Walk};
 
 static WALK: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("walk.lua")));
+static FLOW: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("flow.lua")));
 
 /// How many entries a page holds at most, and how many bytes, but for the last entry.
 const PAGE: usize = 1_000;
@@ -32,6 +34,23 @@ impl Shared {
             Place::Dead => (&self.keys.dead, "alert"),
         };
         Box::new(StreamWalk { shared: self, stream, field, from: "-".to_owned() })
+    }
+
+    /// See [`crate::queue::Queue::flow`].
+    pub(super) async fn flow(&self) -> Result<Flow, QueueError> {
+        let Keys { stream, store, dead, ledger, .. } = &self.keys;
+        let answer = self.run(&self.commands, &Call::new(&FLOW, &[stream, store, dead, ledger])).await?;
+        let parse = |answer| {
+            let [added, waiting, stored, dead, duplicates] = reply::exactly(answer)?;
+            Some(Flow {
+                added: reply::number(added)?,
+                waiting: reply::number(waiting)?,
+                stored: reply::number(stored)?,
+                dead: reply::number(dead)?,
+                duplicates: reply::number(duplicates)?,
+            })
+        };
+        parse(answer).ok_or_else(|| self.commands.nonsense("flow.lua"))
     }
 }
 
