@@ -25,7 +25,7 @@ use crate::queues::Kind;
 const SECONDS: u64 = 8;
 
 /// How many lines a host that is killed may take with it: those of alerts that it has just committed.
-const UNTOLD: u64 = 300;
+const UNTOLD: u64 = 500;
 
 /// How long the queue may take to be emptied in the end.
 const DRAIN: Duration = Duration::from_secs(120);

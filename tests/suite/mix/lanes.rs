@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dossier_tests::guest::framed;
-use dossier_tests::host::{Host, Site};
+use dossier_tests::host::{Host, Site, wait_for};
 use dossier_tests::redis_server::RedisServer;
 use rustix::process::Signal;
 
@@ -164,7 +164,7 @@ impl Mix<'_> {
                 }
                 HostFault::Stop(number) => {
                     if let Some(host) = hosts[number].take() {
-                        assert_eq!(host.stop(), Some(0), "a host that is told to stop ends with 0");
+                        stop(host);
                         self.note("HostStopped");
                     }
                 }
@@ -182,9 +182,7 @@ impl Mix<'_> {
                 hosts[0] = Some(self.site.start());
             }
         }
-        for host in hosts.into_iter().flatten() {
-            assert_eq!(host.stop(), Some(0), "a host that is told to stop ends with 0");
-        }
+        hosts.into_iter().flatten().for_each(stop);
     }
 
     /// Waits, and looks at the hosts meanwhile: that none ends by itself, or grows.
@@ -227,7 +225,9 @@ impl Mix<'_> {
                     while replay.try_wait().expect("it can be asked").is_none() {
                         if Instant::now() >= end || self.is_over() {
                             let _ = replay.kill();
+                            let _ = replay.wait();
                             self.note("ReplayKilled");
+                            break;
                         }
                         std::thread::sleep(Duration::from_millis(10));
                     }
@@ -235,6 +235,17 @@ impl Mix<'_> {
             }
         }
     }
+}
+
+/// Tells a host to stop, which it must do well. One that has just been started is given the time to learn what SIGTERM means.
+fn stop(host: Host) {
+    wait_for("the host to catch SIGTERM", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).expect("the host runs");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).expect("a mask");
+        (caught & 1 << (Signal::TERM.as_raw() - 1) != 0).then_some(())
+    });
+    assert_eq!(host.stop(), Some(0), "a host that is told to stop ends with 0");
 }
 
 /// A version of the plugin that does this and answers with its number.
