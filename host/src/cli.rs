@@ -57,7 +57,8 @@ Examples:
   dossier send alerts.ndjson           Put alerts into the queue
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
-  dossier dlq list                     What could not be enriched, and why";
+  dossier dlq list                     What could not be enriched, and why
+  dossier verify --ids sent.ids        Is everything that was sent where it should be?";
 
 const LONG_EXAMPLES: &str = "\
 Examples:
@@ -66,6 +67,7 @@ Examples:
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
   dossier dlq list                     What could not be enriched, and why
+  dossier verify --ids sent.ids        Is everything that was sent where it should be?
 
 Exit codes:
   0    Done
