@@ -101,15 +101,15 @@ local function work()
     local a, b, c, d, e, f, g = unpack(ARGV, at + 2, at + 8)
     at = at + (kind == 'store' and 8 or 9)
     local outcome
-    local owned = #call('XPENDING', stream, group, entry, entry, 1, consumer) > 0
-    if not owned then
+    if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
       outcome = done_before(entry, kind, a, b, d)
     elseif kind == 'store' then
       outcome = put(entry, a, b, c, d, e, f)
     else
       outcome = bury(entry, a, b, c, d, e, f, g)
     end
-    if outcome == 'duplicate' and owned then duplicates = duplicates + 1 end
+    -- One that is not owned counts as well, unless it was let go of before: the group may have been made again meanwhile.
+    if outcome == 'duplicate' and #call('XRANGE', stream, entry, entry) > 0 then duplicates = duplicates + 1 end
     if outcome == 'stored' or outcome == 'conflict' or outcome == 'duplicate' or outcome == 'dead' then
       finished[#finished + 1] = entry
     end
