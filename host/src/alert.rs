@@ -81,14 +81,28 @@ impl Decoder {
         Ok(Alert { id: self.id_of(&value, &bytes), sha256: sha256(&bytes), observables, value, bytes, received })
     }
 
+    /// The id of an alert, as [`Self::decode`] finds it; none when the bytes are no JSON object.
+    pub fn id(&self, bytes: &[u8]) -> Option<String> {
+        let value: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
+        Some(self.id_of(&value, bytes))
+    }
+
+    /// The id that the alert itself says; none when it says none, or the bytes are no JSON.
+    pub fn said_id(&self, bytes: &[u8]) -> Option<String> {
+        self.said(&serde_json::from_slice(bytes).ok()?)
+    }
+
     /// The id that the alert says, or one made from its bytes: the same bytes always have the same id.
     fn id_of(&self, value: &Value, bytes: &[u8]) -> String {
-        let said = self.id.iter().find_map(|pointer| match value.pointer(pointer)? {
+        self.said(value).unwrap_or_else(|| id_of_bytes(bytes))
+    }
+
+    fn said(&self, value: &Value) -> Option<String> {
+        self.id.iter().find_map(|pointer| match value.pointer(pointer)? {
             Value::String(text) if !text.is_empty() => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
-        });
-        said.unwrap_or_else(|| id_of_bytes(bytes))
+        })
     }
 }
 

@@ -15,6 +15,7 @@ mod reader;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::io;
 use std::path::Path;
@@ -34,7 +35,7 @@ use self::files::Unfinished;
 use self::folders::Folders;
 use self::reader::Reader;
 use self::taken::{AllTaken, Phase, Taken};
-use super::{Committed, Dead, Delivery, Depth, Queue, QueueError, Settled};
+use super::{Committed, Dead, Delivery, Depth, Place, Queue, QueueError, Settled, Walk};
 use crate::alert;
 use crate::config::QueueConfig;
 use crate::telemetry::Telemetry;
@@ -210,6 +211,10 @@ impl Queue for DirectoryQueue {
             Ok(bytes.filter(own).map(Bytes::from))
         })
         .await
+    }
+
+    fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
+        Box::new(walk::FolderWalk::new(&self.folders, place))
     }
 
     async fn close(&self) -> Result<(), QueueError> {

@@ -3,7 +3,7 @@
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
 //! does, `<stream>:accused` counts crashes of suspects that ran alone, `<stream>:dead:<entry>` remembers for a while who
-//! buried an entry. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share. Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever
+//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share. Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever
 //! producers send, the host's memory stays bounded.
 //!
 //! What the group's other consumers have in flight is theirs while their lease lives. A consumer without a lease, one made
@@ -21,6 +21,7 @@ mod link;
 mod reaction;
 mod receive;
 mod reply;
+mod walk;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,7 @@ use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
-use super::{Committed, Dead, Delivery, Depth, Queue, QueueError, Settled};
+use super::{Committed, Dead, Delivery, Depth, Flow, Place, Queue, QueueError, Settled, Walk};
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::GroupRecreated;
@@ -264,6 +265,14 @@ impl Queue for RedisQueue {
 
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
         self.shared.record(id).await
+    }
+
+    fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
+        self.shared.walk(place)
+    }
+
+    async fn flow(&self) -> Result<Option<Flow>, QueueError> {
+        self.shared.flow().await.map(Some)
     }
 
     async fn close(&self) -> Result<(), QueueError> {

@@ -2,7 +2,7 @@
 -- A script that fails half-way undoes nothing, so each alert is added first, then indexed, and only then let go of; an
 -- error ends the work, and what was done before it is told beside it. An error that is about one alert's own keys refuses this
 -- alert alone.
--- KEYS: stream, store, dead letters, accused. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
+-- KEYS: stream, store, dead letters, accused, ledger. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
 -- the stream's hash tag, so all of them are in one slot of a Cluster.
 -- ARGV: group, consumer, prefix of the index, prefix of notes, life of the index in ms (0: for ever), retention of the
 -- store in ms (0: for ever), life of a note in ms, then for each alert its entry and
@@ -121,7 +121,7 @@ local function done_before(entry, kind, id, sha, other_id)
   return nil
 end
 
-local outcomes, finished = {}, {}
+local outcomes, finished, duplicates = {}, {}, 0
 local function one(entry, kind, a, b, c, d, e, f, g)
   local outcome
   if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
@@ -133,6 +133,7 @@ local function one(entry, kind, a, b, c, d, e, f, g)
   else
     outcome = bury(entry, a, b, c, d, e, f, g)
   end
+  if outcome == 'duplicate' and #call('XRANGE', stream, entry, entry) > 0 then duplicates = duplicates + 1 end
   if outcome ~= 'collision' and outcome ~= 'gone' then finished[#finished + 1] = entry end
   return outcome
 end
@@ -161,6 +162,8 @@ if #finished > 0 then
   if type(deleted) == 'table' then return deleted end
   gone = #finished - deleted
   redis.pcall('HDEL', accused, unpack(finished))
+  -- Streams count what is added to them; what is let go of and added nowhere is counted here, for `dossier verify --input`.
+  if duplicates > 0 then redis.pcall('HINCRBY', KEYS[5], 'duplicates', duplicates) end
 end
 if retention > 0 then
   local time = redis.call('TIME')

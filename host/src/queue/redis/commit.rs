@@ -8,6 +8,7 @@ use redis::Value;
 
 use super::desk::Receipt;
 use super::keep::millis;
+use super::keys::Keys;
 use super::link::{Call, Source};
 use super::reaction::{self, Reaction};
 use super::{Shared, reply};
@@ -118,7 +119,8 @@ impl Shared {
         items: Vec<Item<'a>>,
         refused: &mut HashMap<String, String>,
     ) -> Result<Vec<Item<'a>>, QueueError> {
-        let mut call = Call::new(&COMMIT, &[&self.keys.stream, &self.keys.store, &self.keys.dead, &self.keys.accused])
+        let Keys { stream, store, dead, accused, ledger, .. } = &self.keys;
+        let mut call = Call::new(&COMMIT, &[stream, store, dead, accused, ledger])
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(&self.keys.index)

@@ -72,7 +72,8 @@ async fn a_file_of_somebody_else_in_the_store_is_not_overwritten() {
 #[tokio::test]
 async fn a_file_that_is_rewritten_while_in_flight_is_another_alert() {
     let all = Fixture::new().await;
-    for outcome in [stored as fn(Delivery) -> Settled, dead] {
+    // What is stored would not be buried any more.
+    for outcome in [dead as fn(Delivery) -> Settled, stored] {
         all.put("pending/x.json", b"{\"id\":\"first\"}");
         let delivery = all.receive_one().await;
         all.put("pending/x.json", b"{\"id\":\"other\"}");
@@ -204,4 +205,28 @@ async fn ten_thousand_alerts_are_sent_and_stored() {
     eprintln!("{:.0} alerts/s sent, {:.0} alerts/s received and committed", rate(sent), rate(took));
     let depth = all.queue.depth().await.unwrap();
     assert_eq!((depth.waiting, depth.in_flight, depth.stored), (0, 0, 10_000));
+}
+
+#[tokio::test]
+async fn an_alert_that_a_dead_host_has_stored_is_not_buried_as_well() {
+    let all = Fixture::new().await;
+    for alert in ["{\"id\":\"a\"}", " {\"id\":\"a\",\"x\":2} "] {
+        // The record was placed, and the host died before it could remove its input: the next one fails on it.
+        all.send(&[alert]).await;
+        let name = all.ls("pending").remove(0);
+        let input = all.path("pending").join(&name);
+        let delivery = all.receive_one().await;
+        fs::hard_link(&input, all.path("input")).unwrap();
+        all.die_with(vec![delivery]);
+        let host = all.other_host().await;
+        let settled: Vec<_> = host.receive(10).await.unwrap().into_iter().map(stored).collect();
+        host.commit(&settled).await.unwrap();
+        fs::rename(all.path("input"), &input).unwrap();
+        assert_eq!(all.bury_all().await, [Committed::Duplicate]);
+        assert!(all.ls("errors").is_empty() && all.ls("pending").is_empty() && all.ls(".state").is_empty());
+    }
+    assert_eq!(all.ls("processed").len(), 2);
+    // Another alert with its id is another alert.
+    all.send(&["{\"id\":\"a\",\"x\":3}"]).await;
+    assert_eq!(all.bury_all().await, [Committed::Dead]);
 }
