@@ -43,6 +43,7 @@ fn make() -> Result<Site, Box<dyn std::error::Error>> {
         batch: 10,
         max_alert_size: 4096,
         max_crashes: 3,
+        dlq_alarm: u64::MAX,
     };
     let queue = runtime.block_on(DirectoryQueue::open(folder.path(), &config, Arc::new(Telemetry::default())))?;
     Ok(Site { runtime, queue, folder })

@@ -86,7 +86,10 @@ fn an_alert_that_is_sent_twice_is_stored_once_and_another_with_its_id_beside_it(
         assert_eq!(ids.len(), 2, "{ids:?}");
         assert_eq!(ids[0], "a");
         assert!(ids[1].starts_with("a~") && ids[1].len() == 10, "{ids:?}");
-        happened(&format!("of 4 alerts with one id two were stored, as {} and {}; the other two were duplicates", ids[0], ids[1]));
+        happened(&format!(
+            "of 4 alerts with one id two were stored, as {} and {}; the other two were duplicates",
+            ids[0], ids[1]
+        ));
     });
 }
 

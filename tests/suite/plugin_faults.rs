@@ -17,7 +17,7 @@ use dossier_tests::host::{Site, field, wait_for};
 use serde_json::{Value, json};
 
 use crate::end_to_end::four_plugins;
-use crate::queues::{Kind, both};
+use crate::queues::both;
 
 /// A version of the plugin `guest` that answers with its number.
 fn good(number: u32) -> Vec<u8> {
@@ -54,7 +54,9 @@ fn ten_alerts_of_50_mb_among_small_ones_are_dead_letters_and_the_host_stays_smal
         let mut peak = 0;
         let began = Instant::now();
         for n in 0..10_u32 {
-            let large = [format!("{{\"id\":\"large-{n}\",\"a\":\"").into_bytes(), b"x".repeat(50 << 20), b"\"}".to_vec()].concat();
+            let large =
+                [format!("{{\"id\":\"large-{n}\",\"a\":\"").into_bytes(), b"x".repeat(50 << 20), b"\"}".to_vec()]
+                    .concat();
             kind.put(&site, &large);
             site.send(&alerts::suricata(n * 10..n * 10 + 10));
             peak = peak.max(host.memory());
@@ -67,7 +69,9 @@ fn ten_alerts_of_50_mb_among_small_ones_are_dead_letters_and_the_host_stays_smal
         assert!(peak < 512 << 20, "the host used {} MB", peak >> 20);
         assert_eq!(kind.records(&site).len(), 100);
         let dead = kind.dead(&site);
-        let kept = |(reason, bytes): &(String, Vec<u8>)| reason == "too-large" && bytes.len() > 50 << 20 && bytes.ends_with(b"x\"}");
+        let kept = |(reason, bytes): &(String, Vec<u8>)| {
+            reason == "too-large" && bytes.len() > 50 << 20 && bytes.ends_with(b"x\"}")
+        };
         assert!(dead.len() == 10 && dead.iter().all(kept));
         let ids: BTreeSet<_> = dead.iter().map(|(_, bytes)| bytes[..20].to_vec()).collect();
         assert_eq!(ids.len(), 10);
@@ -114,7 +118,8 @@ fn tar_pit(drips: bool) -> (String, Arc<AtomicBool>) {
             match stream.read(&mut request) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -141,7 +146,9 @@ fn an_api_that_hangs_or_drips_ends_within_the_deadline_and_its_socket_is_closed(
         site.install("mischief");
         let host = site.start();
         host.admin();
-        site.send(format!("{{\"id\":\"asks\",\"mischief\":\"http\",\"url\":\"{url}/\"}}\n{{\"id\":\"other\"}}\n").as_bytes());
+        site.send(
+            format!("{{\"id\":\"asks\",\"mischief\":\"http\",\"url\":\"{url}/\"}}\n{{\"id\":\"other\"}}\n").as_bytes(),
+        );
         site.drained();
         let records = site.processed();
         let asked = records.iter().find(|(_, record)| record["id"] == "asks").expect("a record");
@@ -166,7 +173,9 @@ fn addresses_and_urls_that_were_not_granted_are_denied_and_counted_and_redirects
             let mut request = [0; 4096];
             let Ok(read) = stream.read(&mut request) else { continue };
             let text = String::from_utf8_lossy(&request[..read]).into_owned();
-            seen.lock().expect("no test panics while it holds this").push(text.lines().next().unwrap_or_default().to_owned());
+            seen.lock()
+                .expect("no test panics while it holds this")
+                .push(text.lines().next().unwrap_or_default().to_owned());
             let _ = stream.write_all(
                 b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             );
@@ -204,7 +213,9 @@ fn addresses_and_urls_that_were_not_granted_are_denied_and_counted_and_redirects
     for (n, (url, expected)) in urls.iter().enumerate() {
         let record = records.iter().find(|(_, record)| record["id"] == n.to_string()).expect("a record");
         let got = &record.1["enrichment"]["mischief"];
-        let got = got["status"].as_u64().map_or_else(|| got["error"].as_str().unwrap_or_default().to_owned(), |status| status.to_string());
+        let got = got["status"]
+            .as_u64()
+            .map_or_else(|| got["error"].as_str().unwrap_or_default().to_owned(), |status| status.to_string());
         assert!(got == *expected || (*expected == "denied" && got == "invalid"), "{url}: {got}: {:#}", record.1);
     }
     let asked = asked.lock().expect("no test panics while it holds this").clone();
@@ -221,7 +232,9 @@ fn addresses_and_urls_that_were_not_granted_are_denied_and_counted_and_redirects
         Some(sum).filter(|sum| *sum > 0.0)
     });
     assert!(denied >= 7.0, "{denied}");
-    happened(&format!("8 of 9 requests refused, {denied} counted as denied; the redirect was an answer and not followed"));
+    happened(&format!(
+        "8 of 9 requests refused, {denied} counted as denied; the redirect was an answer and not followed"
+    ));
 }
 
 #[test]
@@ -285,7 +298,9 @@ fn an_import_that_is_not_granted_is_refused_for_a_named_step_and_denied_and_coun
     host.told("plugin denied", "mischief");
     let counted = host.get("/metrics").1.lines().any(|line| line.starts_with("dossier_plugin_denials_total{"));
     assert!(counted);
-    happened("named step: refused, with the import's name; unknown import: refused by name; unnamed plugin: \"denied\", counted");
+    happened(
+        "named step: refused, with the import's name; unknown import: refused by name; unnamed plugin: \"denied\", counted",
+    );
 }
 
 /// A component that imports what nobody knows.
@@ -361,7 +376,9 @@ fn a_removed_plugin_serves_on_where_it_is_required_and_its_absence_is_recorded_w
     put(&site, "guest.wasm", &good(1));
     site.drained();
     assert_eq!(site.processed().len(), 3);
-    happened("required: served on with an alarm, and at the next start not ready, nothing read until the file came; optional: recorded as absent");
+    happened(
+        "required: served on with an alarm, and at the next start not ready, nothing read until the file came; optional: recorded as absent",
+    );
 }
 
 #[test]

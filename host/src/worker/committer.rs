@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Room, Shared, Trouble};
+use crate::admin::Health;
 use crate::dead_letter::Reason;
 use crate::queue::{Committed, Outcome, Settled};
 use crate::record::{Label, StepTrace};

@@ -11,17 +11,6 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use super::Sent;
 use crate::queues::{Kind, both};
 
-/// Waits until a host has told of trouble with the queue in doing this; gives what it said.
-fn trouble(host: &Host, operation: &str) -> String {
-    wait_for("the alarm", || {
-        host.log().iter().find_map(|line| {
-            let is = |name: &str, value: &str| field(line, name).is_some_and(|found| found == value);
-            let alarm = is("message", "queue trouble") && is("operation", operation);
-            alarm.then(|| field(line, "error").and_then(|error| error.as_str()).unwrap_or_default().to_owned())
-        })
-    })
-}
-
 /// Waits until a host is ready again, and says how long its trouble lasted.
 fn recovered(host: &Host) -> f64 {
     wait_for("the host to be ready", || (host.get("/readyz").0 == 200).then_some(()));

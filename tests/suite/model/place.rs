@@ -36,6 +36,9 @@ impl Place {
         let kind = match self {
             Self::Redis { server, stream } => QueueKind::Redis(RedisConfig {
                 url: server.url(),
+                ca: None,
+                cert: None,
+                key: None,
                 stream: stream.clone(),
                 group: "dossier".into(),
                 // Renewed for the first time long after the test: a lease ends when the test wants it.
@@ -45,7 +48,7 @@ impl Place {
             }),
             Self::Directory(folder) => QueueKind::Directory { path: folder.path().to_owned() },
         };
-        QueueConfig { kind, batch: 100, max_alert_size: MAX_ALERT_SIZE, max_crashes: MAX_CRASHES }
+        QueueConfig { kind, batch: 100, max_alert_size: MAX_ALERT_SIZE, max_crashes: MAX_CRASHES, dlq_alarm: u64::MAX }
     }
 
     /// Another host's view of it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dossier::dead_letter::Reason;
-use dossier::queue::{Body, Committed, Dead, Delivery, Depth, Outcome, Queue, QueueError, Settled};
+use dossier::queue::{Body, Committed, Dead, Delivery, Depth, Outcome, Place, Queue, QueueError, Settled, Walk};
 use tokio::sync::Notify;
 
 use super::state::{HostId, Letter, Model};
@@ -234,6 +234,10 @@ impl Queue for ModelQueue {
 
     async fn record(&self, _: &str) -> Result<Option<Bytes>, QueueError> {
         Err(QueueError::Broken("a worker does not read the store".into()))
+    }
+
+    fn walk(&self, _: Place) -> Box<dyn Walk + '_> {
+        unreachable!("a worker walks through nothing")
     }
 
     async fn close(&self) -> Result<(), QueueError> {

@@ -333,6 +333,7 @@ impl Model {
                 self.items.remove(entry);
             }
             Committed::Dead => drop(self.items.remove(entry)),
+            Committed::Refused(why) => panic!("{entry} is refused alone, though nothing is in its way: {why}"),
             // Of an alert that is not its own any more, a host learns only that it is stored.
             Committed::Duplicate => {
                 assert!(!there || !self.holds(host, entry) || self.robbed.contains(&host), "{entry} was not let go of");

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use dossier_authoring::manifest::Manifest;
 use dossier_authoring::outline;
 
-use super::folder::{Found, list, read};
 use super::Good;
+use super::folder::{Found, list, read};
 use crate::config::Finding;
 use crate::pipeline::{LoadedStep, Stage};
 use crate::plugin::compiler::{CompileError, read_bounded};
