@@ -200,15 +200,20 @@ fn ids(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{name}-{n}")).collect()
 }
 
-/// Sends up to eight alerts and makes a host hold all of them: it reads them and cannot store them, for the server is out of memory
-/// from here on.
-fn held(server: &RedisServer, host: &Host, ids: &[String]) {
+/// Stops a host, with its connections open and no read that waits at the server.
+fn stop_between_reads(server: &RedisServer, host: &Host) {
     host.signal(Signal::STOP);
-    // A read that waits already would take one alone, and nothing would be read after the first commit that is refused.
     wait_for("no read to wait", || {
         let clients: String = server.ask(&["CLIENT", "LIST"]).expect("the server answers");
         (!clients.contains("flags=b")).then_some(())
     });
+}
+
+/// Sends up to eight alerts and makes a host hold all of them: it reads them and cannot store them, for the server is out of memory
+/// from here on.
+fn held(server: &RedisServer, host: &Host, ids: &[String]) {
+    // A read that waits already would take one alone, and nothing would be read after the first commit that is refused.
+    stop_between_reads(server, host);
     send(server, ids.iter().cloned());
     server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("CONFIG SET");
     host.signal(Signal::CONT);

@@ -123,3 +123,57 @@ fn a_cluster_whose_slot_of_the_stream_moves_to_another_node_under_load_is_follow
         confirmed.len()
     ));
 }
+
+#[test]
+fn a_cluster_whose_node_with_the_stream_is_killed_is_followed_to_the_replica_that_takes_over() {
+    let nodes = cluster();
+    let slot: u64 = nodes[0].server.ask(&["CLUSTER", "KEYSLOT", STREAM]).expect("a slot");
+    let owner = &nodes[usize::try_from(slot / 5461).expect("one of three")];
+    let replica = Node::start();
+    owner.cluster(&["MEET", "127.0.0.1", &replica.port, &replica.bus]);
+    wait_for("the replica to know the owner", || {
+        replica.server.ask::<()>(&["CLUSTER", "REPLICATE", &owner.id]).is_ok().then_some(())
+    });
+    let info = |name: &str| replica.server.ask::<String>(&["INFO", name]).expect("the replica answers");
+    wait_for("the replica to follow", || info("replication").contains("master_link_status:up").then_some(()));
+    wait_for("all to know the replica", || {
+        let known = |node: &Node| {
+            let nodes: String = node.server.ask(&["CLUSTER", "NODES"]).expect("a node answers");
+            nodes.contains(&format!("slave {}", owner.id))
+        };
+        nodes.iter().all(known).then_some(())
+    });
+    // The URL names the owner alone: the others were heard of.
+    let site = site(&format!("redis+cluster://127.0.0.1:{}", owner.port), "stream = \"{alerts}\"");
+    let host = start(&site);
+    let url = owner.server.url();
+    let load = Load::begin(Producing { stream: STREAM, replicas: 1, ..Producing::default() }, move || connect(&url));
+    let store = format!("{STREAM}:enriched");
+    let stored = |node: &Node, count: u64| {
+        wait_for("alerts to be stored", || {
+            (node.server.ask::<u64>(&["XLEN", &store]).unwrap_or_default() >= count).then_some(())
+        });
+    };
+    stored(owner, 100);
+    owner.server.kill();
+    let began = Instant::now();
+    let before = load.end();
+    wait_for("the replica to take over", || info("replication").contains("role:master").then_some(()));
+    let promoted = began.elapsed();
+    let url = replica.server.url();
+    let what = Producing { name: "after", stream: STREAM, ..Producing::default() };
+    let load = Load::begin(what, move || connect(&url));
+    stored(&replica, before.len() as u64 + 100);
+    let took = began.elapsed();
+    let after = load.end();
+    wait_for("the queue to be empty", || (replica.server.ask::<u64>(&["XLEN", STREAM]).ok()? == 0).then_some(()));
+    until_ready(&host, true);
+    assert_stored_once(&replica.server, &store, &[before.clone(), after].concat());
+    happened(&format!(
+        "node killed: its replica took over after {} ms, 100 alerts stored there after {} ms; all {} alerts that the replica had \
+         confirmed stored once",
+        promoted.as_millis(),
+        took.as_millis(),
+        before.len()
+    ));
+}
