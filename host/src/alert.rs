@@ -158,6 +158,17 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_is_as_deep_as_its_record_can_be_read_back_and_no_deeper() {
+        let nested =
+            |levels: usize| [b"{\"a\":".to_vec(), b"[".repeat(levels), b"]".repeat(levels), b"}".to_vec()].concat();
+        let deepest = nested(json::ALERT_LEVELS - 1);
+        assert!(decode(deepest.clone().leak()).is_ok());
+        let record = [b"{\"alert\":", &deepest[..], b"}"].concat();
+        assert!(serde_json::from_slice::<Value>(&record).is_ok());
+        assert!(matches!(decode(nested(json::ALERT_LEVELS).leak()), Err(DecodeError::Malformed(_))));
+    }
+
+    #[test]
     fn an_id_becomes_a_file_name_only_where_that_is_safe() {
         assert_eq!(file_stem("RULE-1.b~c"), "alert-RULE-1.b~c");
         for id in ["../../etc/passwd", "a/b", "a b", "", "ä", "a\0"] {

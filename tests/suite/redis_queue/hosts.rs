@@ -106,7 +106,30 @@ async fn a_suspect_that_was_not_tried_is_a_suspect_after_a_clean_close_too() {
     let second = open(&server).await;
     assert!(receive_one(&second).await.suspect);
     second.close().await.unwrap();
-    assert!(receive_one(&open(&server).await).await.suspect);
+    let third = open(&server).await;
+    let suspect = receive_one(&third).await;
+    // One host died with it; what the second one gave back was no delivery.
+    assert_eq!((suspect.suspect, suspect.deliveries), (true, 2));
+}
+
+#[tokio::test]
+async fn of_a_suspect_that_was_deleted_from_the_stream_no_note_is_left() {
+    let server = RedisServer::start().unwrap();
+    let first = open(&server).await;
+    send(&first, &["1"]).await;
+    let held = receive(&first, 1).await;
+    die(first, held);
+    let second = open(&server).await;
+    let suspect = receive_one(&second).await;
+    second.accuse(&suspect).await.unwrap();
+    assert_eq!(server.ask::<u64>(&["XDEL", "alerts", &suspect.entry]).unwrap(), 1);
+    die(second, vec![suspect]);
+    let third = open(&server).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.ask::<u64>(&["HLEN", "alerts:accused"]).unwrap() > 0 {
+        assert!(Instant::now() < deadline, "the note is still there");
+        assert!(third.receive(1).await.unwrap().is_empty());
+    }
 }
 
 #[tokio::test]

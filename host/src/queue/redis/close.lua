@@ -1,6 +1,6 @@
--- Gives back what this consumer has pending and ends its lease. Entries of which no host died get the counter 0, so that
--- whoever claims them does not take them for suspects; suspects stay suspects.
--- KEYS: stream, lease
+-- Gives back what this consumer has pending and ends its lease. Each counter goes down by one, as whoever claims the entry raises it by
+-- one: this delivery never was. Suspects stay suspects.
+-- KEYS: stream, lease, accused
 -- ARGV: group, consumer
 -- Gives the entries that were trimmed while they were pending.
 redis.call('DEL', KEYS[2])
@@ -14,6 +14,7 @@ while true do
     if #kept == 0 then
       lost[#lost + 1] = entry[1]
       redis.call('XACK', KEYS[1], ARGV[1], entry[1])
+      redis.pcall('HDEL', KEYS[3], entry[1])
     end
     from = '(' .. entry[1]
   end

@@ -63,7 +63,7 @@ impl Shared {
 
     /// Gives back what is pending here and ends the lease.
     pub(super) async fn give_back(&self) -> Result<(), QueueError> {
-        let call = Call::new(&CLOSE, &[&self.keys.stream, &self.keys.lease(&self.consumer)])
+        let call = Call::new(&CLOSE, &[&self.keys.stream, &self.keys.lease(&self.consumer), &self.keys.accused])
             .arg(&self.group)
             .arg(&self.consumer);
         let lost =

@@ -189,7 +189,7 @@ impl Shared {
 
     /// Takes over what hosts left whose lease is gone.
     async fn claim(&self, max: usize) -> Result<(), QueueError> {
-        let call = Call::new(&CLAIM, &[&self.keys.stream])
+        let call = Call::new(&CLAIM, &[&self.keys.stream, &self.keys.accused])
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(&self.keys.leases)
