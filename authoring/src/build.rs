@@ -26,8 +26,6 @@ pub struct Built {
     pub name: String,
     /// Where it lies.
     pub path: PathBuf,
-    /// What it was written in.
-    pub language: Language,
     /// Its size in bytes.
     pub size: u64,
     /// What it imports, in its own order.
@@ -101,23 +99,54 @@ pub type Say<'a> = &'a mut dyn FnMut(&str);
 pub fn build(folder: &Path, say: Say<'_>) -> Result<Built, BuildError> {
     let language = prepare(folder, say)?;
     // What it asks for first: a mistake there need not wait for the compiler.
-    let file = folder.join("plugin.toml");
-    let manifest = match fs::read_to_string(&file) {
-        Ok(text) => Manifest::from_toml(&text).map_err(|why| BuildError::project(&file, why))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest::default(),
-        Err(error) => return Err(BuildError::project(&file, error)),
-    };
-    let (name, mut bytes) = match language {
+    let manifest = asks(folder)?;
+    let (name, bytes) = match language {
         Language::Rust => rust::build(folder, say)?,
         Language::JavaScript => javascript::build(folder)?,
         Language::Python => python::build(folder)?,
         Language::C => c::build(folder)?,
     };
+    finish(folder, name, bytes, manifest)
+}
+
+/// Makes a plugin of what another tool compiled, in whatever language: a component, or a core module that carries its world. What
+/// it asks for stands in the `plugin.toml` of `folder`, and `FOLDER/NAME.wasm` is written, NAME being the stem of the compiled file.
+///
+/// # Errors
+/// It cannot be read, is no plugin, is finished already, or would be written over.
+pub fn wrap(compiled: &Path, folder: &Path) -> Result<Built, BuildError> {
+    let manifest = asks(folder)?;
+    let bytes = fs::read(compiled).map_err(|error| BuildError::project(compiled, error))?;
+    let name = compiled.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let same = |path: &Path| path.canonicalize().is_ok_and(|path| compiled.canonicalize().is_ok_and(|it| it == path));
+    if same(&folder.join(format!("{name}.wasm"))) {
+        let why = format!("it would be written over; let your compiler write it elsewhere, as in build/{name}.wasm");
+        return Err(BuildError::project(compiled, why));
+    }
+    if Manifest::read(&bytes) != Ok(None) {
+        let why = "it carries what it asks for already; take what your compiler wrote";
+        return Err(BuildError::project(compiled, why));
+    }
+    let bytes = if wasmparser::Parser::is_core_wasm(&bytes) { component::encode(&bytes)? } else { bytes };
+    finish(folder, name, bytes, manifest)
+}
+
+/// What the plugin of a folder asks for.
+fn asks(folder: &Path) -> Result<Manifest, BuildError> {
+    let file = folder.join("plugin.toml");
+    match fs::read_to_string(&file) {
+        Ok(text) => Manifest::from_toml(&text).map_err(|why| BuildError::project(&file, why)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
+        Err(error) => Err(BuildError::project(&file, error)),
+    }
+}
+
+fn finish(folder: &Path, name: String, mut bytes: Vec<u8>, manifest: Manifest) -> Result<Built, BuildError> {
     let imports = component::check(&bytes)?;
-    manifest.append_to(&mut bytes).map_err(|why| BuildError::project(&file, why))?;
+    manifest.append_to(&mut bytes).map_err(|why| BuildError::project(&folder.join("plugin.toml"), why))?;
     let path = folder.join(format!("{name}.wasm"));
     component::write_if_changed(&path, &bytes).map_err(|error| BuildError::project(&path, error))?;
-    Ok(Built { name, path, language, size: bytes.len() as u64, imports, manifest })
+    Ok(Built { name, path, size: bytes.len() as u64, imports, manifest })
 }
 
 /// Gets what the build needs, and gives the language: looks for the tools, and has the language's registry fill the project's

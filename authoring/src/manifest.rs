@@ -38,6 +38,9 @@ pub struct Manifest {
     /// Settings to begin with: an example for the operator.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub settings: Map<String, Value>,
+    /// What this version does not know, as a later one may write it. It gives nothing; whoever reviews the plugin should see it.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// A table that a plugin asks for.
@@ -131,6 +134,7 @@ impl Manifest {
                 why: limits.why,
             },
             settings: written.settings,
+            unknown: Map::new(),
         };
         manifest.checked()
     }
@@ -195,6 +199,9 @@ impl Manifest {
             if let Some(header) = &ask.credential {
                 text(&format!("the credential of http \"{}\"", ask.name), header, MAX_NAME)?;
             }
+        }
+        for name in self.unknown.keys() {
+            text("a name of what it asks for", name, MAX_NAME)?;
         }
         if let Some(why) = &self.limits.why {
             text("the why of limits", why, MAX_TEXT)?;
@@ -269,5 +276,14 @@ mod tests {
         let mut component = wat::parse_str("(component)").unwrap();
         CustomSection { name: SECTION.into(), data: b"{"[..].into() }.append_to_component(&mut component);
         assert!(Manifest::read(&component).unwrap_err().contains("cannot be read"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_kept_to_be_shown() {
+        let mut component = wat::parse_str("(component)").unwrap();
+        let json = br#"{"files":["/etc"],"settings":{"a":1}}"#;
+        CustomSection { name: SECTION.into(), data: json[..].into() }.append_to_component(&mut component);
+        let manifest = Manifest::read(&component).unwrap().unwrap();
+        assert!(manifest.unknown.keys().eq(["files"]) && manifest.settings["a"] == 1);
     }
 }

@@ -14,6 +14,7 @@ use crate::alert::Alert;
 use crate::alert::observables::Observable;
 use crate::config::StepConfig;
 use crate::dead_letter::Reason;
+use crate::digest::sha256_hex;
 use crate::record::Verdict;
 use crate::tables::Snapshot;
 
@@ -126,6 +127,14 @@ pub struct LoadedStep {
     pub settings_sha256: String,
     /// What answers; none when its plugin is absent and not required.
     pub enricher: Option<Arc<dyn Enricher>>,
+}
+
+impl LoadedStep {
+    /// A step that nothing answers for.
+    pub fn absent(config: StepConfig) -> Self {
+        let settings_sha256 = sha256_hex(config.settings.as_bytes());
+        Self { config: Arc::new(config), stage: Stage::Enrich, settings_sha256, enricher: None }
+    }
 }
 
 /// The steps that alerts go through, until a reload makes another one. An alert is finished by the pipeline it began with.

@@ -37,6 +37,7 @@ use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
 
 pub(crate) use self::contract::PACKAGE;
+pub(crate) use self::next::VERSION as PREVIEW;
 
 /// The largest component, in bytes.
 pub(crate) const MAX_COMPONENT: u64 = 64 << 20;
@@ -114,7 +115,7 @@ impl Plugins {
     }
 }
 
-/// A step that could be loaded, and what its plugin is like.
+/// A step whose plugin is there, and what that is like.
 pub struct CheckedStep {
     /// The step.
     pub step: LoadedStep,
@@ -124,9 +125,11 @@ pub struct CheckedStep {
     pub manifest: Option<Manifest>,
     /// Why it is configured in each instance; none when a copy of the configured one serves.
     pub plain: Option<String>,
+    /// Whether a host refuses it; then only what its file shows of itself is known.
+    pub refused: bool,
 }
 
-/// Loads every plugin as [`Plugins::start`] would, and gives all that is wrong, and the steps that are not. Leaves nothing behind.
+/// Loads every plugin as [`Plugins::start`] would, and gives all that is wrong, and the steps whose plugins are there. Leaves nothing behind.
 pub async fn check(config: &Config) -> (Vec<Finding>, Vec<CheckedStep>) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dossier"));
     check_with(program, config).await

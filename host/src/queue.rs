@@ -101,6 +101,8 @@ pub enum Committed {
     Dead,
     /// Another host took it over meanwhile: nothing was changed.
     Lost,
+    /// This alert alone cannot be committed before somebody mends what is said here; it stays pending.
+    Refused(String),
 }
 
 /// How full everything is.
@@ -208,7 +210,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError>;
 
     /// Stores, or puts into the dead letters, and lets go; gives what it did for each, in the same order. May be called
-    /// again with the same alerts after an error: it then does what is left.
+    /// again with the same alerts after an error, or with those that were refused: it then does what is left.
     ///
     /// # Errors
     /// [`QueueError`]; each alert is either done or still pending.

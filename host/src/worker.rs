@@ -22,7 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::queue::{Body, Delivery, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::{HostStopped, HostStopping, QueueRecovered, QueueTrouble};
+use crate::telemetry::events::{DeadLettersMany, HostStopped, HostStopping, QueueRecovered, QueueTrouble};
 use crate::telemetry::logging::LogError;
 
 /// How many bytes of alerts are in flight at once, but that a larger alert may be alone: a parsed alert takes up to sixteen
@@ -82,6 +82,9 @@ struct Shared {
     bytes: Arc<Semaphore>,
     /// Held for reading while an alert's plugins run, for writing while a suspect's do: a suspect runs alone.
     alone: RwLock<()>,
+    /// Whether the last commit worked. Nothing is read while commits are refused: a server that is out of memory refuses to store,
+    /// and would still hand out.
+    commits: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
@@ -119,12 +122,13 @@ impl Worker {
             slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
             bytes: Arc::new(Semaphore::new(BYTES_IN_FLIGHT as usize)),
             alone: RwLock::new(()),
+            commits: watch::Sender::new(true),
             stop: self.stop.clone(),
         });
         let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let abandon = CancellationToken::new();
         let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
-        let depth = tokio::spawn(measure_depth(self.queue.clone(), self.telemetry.clone(), self.stop.clone()));
+        let depth = tokio::spawn(measure_depth(shared.clone(), self.health.clone()));
 
         let mut tasks = JoinSet::new();
         let result = self.read(&shared, &done, &mut tasks, until_empty).await;
@@ -170,13 +174,23 @@ impl Worker {
         until_empty: bool,
     ) -> Result<(), WorkerError> {
         let mut pipeline = self.pipeline.clone();
+        let mut commits = shared.commits.subscribe();
         let mut trouble = Trouble::new("receive", self.telemetry.clone(), self.health.clone());
         loop {
             while tasks.try_join_next().is_some() {}
-            // Everything that makes a host wait before it reads: no pipeline, a log that is not taken off, no room.
+            // Everything that makes a host wait before it reads: no pipeline, a log that is not taken off, commits that are
+            // refused, no room.
             let ready = async {
                 pipeline.wait_for(Option::is_some).await.map_err(|_| WorkerError::Plugins)?;
                 self.telemetry.log_ready().await?;
+                // The sender is in what all share, so it is there.
+                let work = commits.wait_for(|work| *work);
+                if !until_empty {
+                    let _ = work.await;
+                } else if tokio::time::timeout(self.config.host.grace, work).await.is_err() {
+                    let why = "it refused to store for longer than the grace; what was read is still pending";
+                    return Err(WorkerError::Queue(QueueError::Unavailable(why.into())));
+                }
                 // Only this loop takes slots: one that is free now is free when a delivery wants it.
                 drop(shared.slots.acquire().await);
                 Ok::<_, WorkerError>(())
@@ -239,15 +253,22 @@ impl Worker {
     }
 }
 
-/// Notes how full the queue is, now and then.
-async fn measure_depth(queue: Arc<dyn Queue>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+/// Notes how full the queue is, now and then, and tells when there are many dead letters, and when there are not any more.
+async fn measure_depth(shared: Arc<Shared>, health: Arc<Health>) {
+    let threshold = shared.config.queue.dlq_alarm;
+    let mut many = false;
     let mut ticks = tokio::time::interval(DEPTH_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    while shared.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         // Whoever reads or commits meets the same error and tells of it.
-        if let Ok(depth) = queue.depth().await {
-            telemetry.depth(&depth);
+        let Ok(depth) = shared.queue.depth().await else { continue };
+        shared.telemetry.depth(&depth);
+        if many != (depth.dead >= threshold) {
+            many = !many;
+            shared.telemetry.emit(&DeadLettersMany { dead: depth.dead, threshold });
         }
+        let notice = many.then(|| format!("there are {}; see dossier dlq list", depth.dead));
+        health.note("dead letters", notice);
     }
 }
 

@@ -112,6 +112,14 @@ impl Site {
         serde_json::from_str(&self.succeed(&["status", "--json"])).expect("status prints JSON")
     }
 
+    /// Waits until nothing is waiting or in flight.
+    pub fn drained(&self) {
+        wait_for("the queue to be empty", || {
+            let status = self.status();
+            (status["waiting"] == 0 && status["in_flight"] == 0).then_some(())
+        });
+    }
+
     /// The records of a directory queue, by file name.
     pub fn processed(&self) -> Vec<(String, serde_json::Value)> {
         let mut records: Vec<_> = std::fs::read_dir(self.path("queue/processed"))
@@ -156,6 +164,12 @@ impl Host {
         self.child.wait().expect("the host ends").code()
     }
 
+    /// Waits until it has ended by itself; gives its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        wait_for("the host to end", || (!self.is_alive()).then_some(()));
+        self.child.wait().expect("the host ended").code()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -184,6 +198,22 @@ impl Host {
     /// What a path of the admin server answers: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         get(&self.admin(), path)
+    }
+
+    /// A counter or gauge, as `/metrics` shows it; none while nothing was counted.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let (_, metrics) = self.get("/metrics");
+        metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    /// Waits for a line of the log that says this and mentions that.
+    pub fn told(&self, message: &str, mentions: &str) -> serde_json::Value {
+        wait_for(&format!("a line \"{message}\" that mentions {mentions}"), || {
+            self.log().into_iter().find(|line| {
+                field(line, "message").and_then(serde_json::Value::as_str) == Some(message)
+                    && line.to_string().contains(mentions)
+            })
+        })
     }
 
     /// Processor time so far, to a hundredth of a second.

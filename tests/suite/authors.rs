@@ -35,6 +35,51 @@ fn tried(site: &Site, fixture: &Value, more: &[&str]) -> Output {
 }
 
 #[test]
+fn what_another_compiler_wrote_becomes_a_plugin_with_what_it_asks_for() {
+    let site = site();
+    let module = std::fs::read(built("wasm/wasm32-unknown-unknown/release/asset.wasm")).expect("a core module");
+    site.write("build/asset.wasm", &module);
+    site.write("plugin.toml", b"[[tables]]\nname = \"machines\"\nwhy = \"it says who owns them\"\n");
+    let said = site.succeed(&["plugin", "build", "build/asset.wasm"]);
+    assert!(said.contains("asset.wasm") && said.contains("table machines: it says who owns them"), "{said}");
+    let report: Value = serde_json::from_str(&site.succeed(&["plugin", "inspect", ".", "--json"])).expect("JSON");
+    assert_eq!((&report["name"], &report["asks"]["tables"][0]["name"]), (&json!("asset"), &json!("machines")));
+    for (file, words) in [("asset.wasm", "written over"), ("copy/asset.wasm", "carries what it asks for already")] {
+        if file != "asset.wasm" {
+            site.write(file, &std::fs::read(site.path("asset.wasm")).expect("what was built"));
+        }
+        let output = site.dossier(&["plugin", "build", file]);
+        assert!(!output.status.success() && stderr(&output).contains(words), "{file}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn inspect_says_what_it_does_not_know_and_refuses_what_a_host_refuses() {
+    let site = site();
+    let good = std::fs::read(component("asset")).expect("a component");
+    let inspect = |file: &str, bytes: &[u8]| {
+        site.write(file, bytes);
+        let output = site.dossier(&["plugin", "inspect", file]);
+        (output.status.code(), stdout(&output))
+    };
+    let (code, said) = inspect("other.wasm", &good);
+    assert!(code == Some(1) && said.contains("rename it to asset.wasm") && said.contains("[[step]]"), "{said}");
+    let (code, said) = inspect("asset.wasm", &good[..good.len() / 2]);
+    assert!(code == Some(1) && said.contains("contract  not known") && !said.contains("does not export"), "{said}");
+    let section = |json: &[u8]| {
+        let mut bytes = std::fs::read(built("wasm/wasm32-unknown-unknown/release/asset.wasm")).expect("a core module");
+        bytes = dossier_authoring::component::encode(&bytes).expect("a component");
+        let section = wasm_encoder::CustomSection { name: "dossier:manifest".into(), data: json.into() };
+        wasm_encoder::ComponentSection::append_to_component(&section, &mut bytes);
+        bytes
+    };
+    let (code, said) = inspect("asset.wasm", &section(b"{"));
+    assert!(code == Some(1) && said.contains("asks for  not known") && !said.contains("no manifest"), "{said}");
+    let (code, said) = inspect("asset.wasm", &section(br#"{"files":["/etc"]}"#));
+    assert!(code == Some(0) && said.contains("files [\"/etc\"]: not known to this version"), "{said}");
+}
+
+#[test]
 fn inspect_gives_a_step_that_validate_accepts_for_every_plugin() {
     for plugin in PLUGINS.into_iter().chain(["mischief"]) {
         let bare = site();
@@ -270,6 +315,14 @@ fn validate_shows_what_a_plugin_asks_for_beside_what_it_was_granted() {
     assert!(shown.contains("tables   asks for geo, asn (optional)  granted geo"), "{shown}");
     assert!(shown.contains("imports it, does not say why") && shown.contains("nothing granted"), "{shown}");
     assert!(shown.contains("start    a copy of what configure left"), "{shown}");
+
+    // Where a grant is missing the comparison is what shows which one.
+    let config = std::fs::read_to_string(site.path("dossier.toml")).expect("the configuration");
+    site.write("dossier.toml", format!("{config}[[step]]\nname = \"m\"\nplugin = \"mischief\"\n").as_bytes());
+    let shown = stdout(&site.dossier(&["validate"]));
+    assert!(shown.contains("imports tables and http"), "{shown}");
+    assert!(shown.contains("step   m: plugin mischief is refused"), "{shown}");
+    assert!(shown.contains("tables   imports it, does not say why  nothing granted"), "{shown}");
 }
 
 #[test]

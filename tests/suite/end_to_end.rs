@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dossier_tests::alerts::{self, ASSETS, BLOCK_LIST, COUNTRIES, FOUR_STEPS};
+use dossier_tests::happened::happened;
 use dossier_tests::host::{Site, wait_for};
 use serde_json::Value;
 
@@ -85,6 +86,10 @@ fn an_alert_that_is_sent_twice_is_stored_once_and_another_with_its_id_beside_it(
         assert_eq!(ids.len(), 2, "{ids:?}");
         assert_eq!(ids[0], "a");
         assert!(ids[1].starts_with("a~") && ids[1].len() == 10, "{ids:?}");
+        happened(&format!(
+            "of 4 alerts with one id two were stored, as {} and {}; the other two were duplicates",
+            ids[0], ids[1]
+        ));
     });
 }
 
@@ -126,6 +131,7 @@ fn bad_input_goes_to_the_dead_letters_byte_for_byte_and_the_rest_flows() {
             "{:?}",
             found.iter().map(|(reason, bytes)| (reason, bytes.len())).collect::<Vec<_>>()
         );
+        happened("7 kinds of bad bytes in the dead letters, each byte for byte; the 40 alerts around them stored");
     });
 }
 

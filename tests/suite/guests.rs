@@ -24,6 +24,7 @@ use dossier::pipeline::{Answer, Cost, Enricher, Failure, Given};
 use dossier::plugin::Plugins;
 use dossier::telemetry::Telemetry;
 use dossier_tests::guest::{Guest, Source};
+use dossier_tests::happened::happened;
 use dossier_tests::host::{Host, Site, built, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -97,7 +98,6 @@ fn trial(guest: &Guest, more: &str, obeys: Option<Value>, violates: &Value, reas
     site.send(b"{\"id\":\"next\"}\n");
     drained(&site);
     let grown = peak(&host) - before;
-    println!("{}: {} KiB more memory", guest.name, grown >> 10);
     assert!(grown <= ROOM, "{}: {grown} bytes more", guest.name);
     let mut stored: Vec<_> =
         site.processed().iter().map(|(_, record)| record["id"].as_str().expect("an id").to_owned()).collect();
@@ -106,6 +106,11 @@ fn trial(guest: &Guest, more: &str, obeys: Option<Value>, violates: &Value, reas
     let letter = letter(&site).expect("a dead letter");
     assert_eq!(letter["reason"], reason, "{letter}");
     assert!(letter["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{letter}");
+    happened(&format!(
+        "{}: dead letter \"{reason}\", the next alert stored; {} KiB more memory",
+        guest.name,
+        grown >> 10
+    ));
     assert_eq!(host.stop(), Some(0));
 }
 

@@ -168,10 +168,14 @@ fn survive<'a>(project: &Project, suite: &Path, fault: &'a Fault, arguments: &Ar
         let errors = std::thread::spawn(move || std::io::read_to_string(stderr));
         let stdout = child.stdout.take().context("a test has a standard output")?;
         let mut said = String::new();
+        let mut queue = String::new();
         for line in BufReader::new(stdout).lines() {
             let line = line.context("cannot read what a test says")?;
             if let Some((_, happened)) = line.split_once("happened: ") {
-                row.happened.push(happened.trim().to_owned());
+                row.happened.push(format!("{queue}{}", happened.trim()));
+            } else if let Some((_, kind)) = line.strip_suffix(" queue").and_then(|line| line.split_once("on the ")) {
+                // A test of both kinds says which one begins.
+                queue = format!("{kind}: ");
             }
             said.push_str(&line);
             said.push('\n');

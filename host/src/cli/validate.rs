@@ -33,7 +33,13 @@ pub async fn validate<W: Write>(file: &Path, out: &mut Out<W>) -> anyhow::Result
     if !findings.is_empty() {
         // In the order of the file; then what has no line, then what is wrong elsewhere.
         findings.sort_by_key(|finding| (finding.file != config.file, finding.line.unwrap_or(usize::MAX)));
-        return write_findings(&findings, out);
+        let code = write_findings(&findings, out)?;
+        for checked in steps.iter().filter(|checked| checked.refused) {
+            let step = &checked.step.config;
+            writeln!(out, "\nstep   {}: plugin {} is refused", printable(&step.name), printable(&step.plugin))?;
+            rights(step, checked).iter().try_for_each(|line| writeln!(out, "         {line}"))?;
+        }
+        return Ok(code);
     }
     write_summary(&config, &tables, &steps, out)?;
     Ok(ExitCode::SUCCESS)
@@ -147,6 +153,9 @@ fn rights(step: &StepConfig, checked: &CheckedStep) -> Vec<String> {
             format!("{kind:<8} {}  {granted}", console::pad_str(asks, width, console::Alignment::Left, None))
         })
         .collect();
+    if checked.refused {
+        return lines;
+    }
     lines.push(match &checked.plain {
         None => "start    a copy of what configure left".to_owned(),
         Some(why) => format!("start    configured in each instance: it cannot be copied ({})", printable(why)),

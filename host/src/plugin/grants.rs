@@ -63,6 +63,7 @@ pub(super) fn check_granted(imports: &[String], manifest: Option<&Manifest>, ste
     if step.line.is_none() {
         return Ok(());
     }
+    let mut missing = Vec::new();
     for import in imports {
         let Some(interface) = import.strip_prefix(PACKAGE) else { continue };
         let name = interface.split('@').next().unwrap_or(interface);
@@ -72,13 +73,18 @@ pub(super) fn check_granted(imports: &[String], manifest: Option<&Manifest>, ste
             name => FREE.contains(&name),
         } || manifest.is_some_and(|manifest| manifest.optional(name));
         if !granted {
-            return Err(format!(
-                "it imports {name}, which the step is not granted; add {name} = [\"NAME\"] to its [[step]], or use a plugin \
-                 that does without",
-            ));
+            missing.push(name);
         }
     }
-    Ok(())
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let add: Vec<_> = missing.iter().map(|name| format!("{name} = [\"NAME\"]")).collect();
+    Err(format!(
+        "it imports {}, which the step is not granted; add {} to its [[step]], or use a plugin that does without",
+        missing.join(" and "),
+        add.join(" and "),
+    ))
 }
 
 /// Refuses bytes that the operator has not reviewed: other ones than a step pins, or ones that ask for more than the version
@@ -117,13 +123,15 @@ pub(super) fn check_review(
 fn asks_for_more(new: &Manifest, old: &Manifest, step: &StepConfig) -> Vec<String> {
     let mut more = Vec::new();
     for ask in new.tables.iter().filter(|ask| !ask.optional) {
-        if !old.tables.iter().any(|old| old.name == ask.name) && !step.tables.contains(&ask.name) {
+        // What the old one could do without was never granted.
+        let known = old.tables.iter().any(|old| old.name == ask.name && !old.optional);
+        if !known && !step.tables.contains(&ask.name) {
             more.push(format!("table \"{0}\" ({1}): add \"{0}\" to tables = [...]", ask.name, ask.why));
         }
     }
     for ask in new.http.iter().filter(|ask| !ask.optional) {
         // The same name for another address is another thing to grant.
-        let known = old.http.iter().any(|old| old.name == ask.name && old.url == ask.url);
+        let known = old.http.iter().any(|old| old.name == ask.name && old.url == ask.url && !old.optional);
         if !known && !step.http.contains(&ask.name) {
             more.push(format!(
                 "http \"{0}\" at {1} ({2}): add [http.{0}], and \"{0}\" to http = [...]",
@@ -205,6 +213,8 @@ mod tests {
         assert!(check_granted(&imports, Some(&optional), &named()).is_ok());
         let needed = Manifest::from_toml("[[tables]]\nname = \"t\"\nwhy = \"w\"").unwrap();
         assert!(check_granted(&imports, Some(&needed), &named()).is_err());
+        let both = check_granted(&names(&["dossier:plugin/tables@1.0.0", "dossier:plugin/http@1.0.0"]), None, &named());
+        assert!(both.unwrap_err().contains("imports tables and http"));
         let imports = names(&["dossier:plugin/http@1.0.0"]);
         assert!(check_granted(&imports, None, &StepConfig { tables: vec!["geo".into()], ..named() }).is_err());
         assert!(check_granted(&imports, None, &StepConfig { http: vec!["api".into()], ..named() }).is_ok());
@@ -229,6 +239,19 @@ mod tests {
         granted.limits.memory = 32 << 20;
         granted.limits.timeout = std::time::Duration::from_secs(2);
         assert!(asks_for_more(&new, &old, &granted).is_empty());
+    }
+
+    #[test]
+    fn what_was_optional_and_is_not_any_more_is_more() {
+        let ask = |optional: bool| {
+            Manifest::from_toml(&format!(
+                "[[tables]]\nname = \"t\"\nwhy = \"w\"\noptional = {optional}\n\
+                 [[http]]\nname = \"a\"\nurl = \"https://a\"\nwhy = \"w\"\noptional = {optional}"
+            ))
+            .unwrap()
+        };
+        assert!(asks_for_more(&ask(true), &Manifest::default(), &named()).is_empty());
+        assert_eq!(asks_for_more(&ask(false), &ask(true), &named()).len(), 2);
     }
 
     #[test]

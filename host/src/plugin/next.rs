@@ -26,7 +26,7 @@ mod bindings {
 pub(super) use bindings::{Plugin, PluginPre};
 
 /// The contract's version.
-pub(super) const VERSION: &str = "2.0.0-dev";
+pub(crate) const VERSION: &str = "2.0.0-dev";
 
 /// Offers everything of this contract to a component.
 ///

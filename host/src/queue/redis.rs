@@ -9,6 +9,7 @@
 //! What the group's other consumers have in flight is theirs while their lease lives. A consumer without a lease, one made
 //! by hand included, is claimed from at once.
 
+mod address;
 mod answers;
 mod check;
 mod commit;
@@ -64,6 +65,9 @@ struct Shared {
     /// This host's name in the group, random: two hosts never have the same.
     consumer: String,
     lease: Duration,
+    marks: Mutex<keep::Marks>,
+    /// Whether another host was seen that has the same name.
+    has_twin: AtomicBool,
     /// How long an id is remembered; none is for ever.
     index_life: Option<Duration>,
     retention: Option<Duration>,
@@ -80,7 +84,7 @@ impl Shared {
     /// Sends a command; makes the group again where it is gone.
     async fn query(&self, link: &Link, command: &Cmd) -> Result<Value, QueueError> {
         match link.query(command).await {
-            Err(error) if reaction::to(&error) == Reaction::MakeGroup => {
+            Err(error) if reaction::of(&error).reaction == Reaction::MakeGroup => {
                 self.make_group().await?;
                 link.query(command).await
             }
@@ -92,7 +96,7 @@ impl Shared {
     /// Runs a script; makes the group again where it is gone.
     async fn run(&self, link: &Link, call: &Call) -> Result<Value, QueueError> {
         match link.run(call).await {
-            Err(error) if reaction::to(&error) == Reaction::MakeGroup => {
+            Err(error) if reaction::of(&error).reaction == Reaction::MakeGroup => {
                 self.make_group().await?;
                 link.run(call).await
             }
@@ -104,6 +108,11 @@ impl Shared {
     fn failed(&self, link: &Link, error: &redis::RedisError) -> QueueError {
         // The server may have run what it did not answer, and taken alerts that nobody was told of.
         self.desk.lock().scan_within(Duration::ZERO);
+        // Where one connection is of no use, the other leads the same way: a commit must not find that out anew, in its own time.
+        if reaction::of(error).reaction == Reaction::Reconnect {
+            self.reader.forget();
+            self.commands.forget();
+        }
         link.error(error)
     }
 
@@ -143,13 +152,15 @@ impl RedisQueue {
             group: redis.group.clone(),
             consumer: uuid::Uuid::new_v4().simple().to_string(),
             lease: redis.lease,
+            marks: Mutex::new(keep::Marks::new()),
+            has_twin: AtomicBool::new(false),
             // An id must be known for as long as its record is there.
             index_life: redis.retention.map(|retention| retention.max(redis.dedupe_window)),
             retention: redis.retention,
             max_alert_size: config.max_alert_size,
             max_crashes: config.max_crashes,
-            reader: Link::new(&redis.url, receive::BLOCK + ANSWER)?,
-            commands: Link::new(&redis.url, ANSWER)?,
+            reader: Link::new(redis, receive::BLOCK + ANSWER)?,
+            commands: Link::new(redis, ANSWER)?,
             desk: SharedDesk::new(),
             telemetry,
         };
@@ -202,6 +213,7 @@ impl Queue for RedisQueue {
             return Err(QueueError::Broken("the queue is closed".into()));
         }
         self.join().await?;
+        self.shared.alone()?;
         self.shared.receive(max).await
     }
 
@@ -258,6 +270,10 @@ impl Queue for RedisQueue {
         // Only when it is gone is it sure that no renewal follows.
         keeper.abort();
         let _ = keeper.await;
+        // What is pending under this name may be a twin's, and the lease is its.
+        if self.shared.alone().is_err() {
+            return Ok(());
+        }
         self.shared.give_back().await
     }
 }

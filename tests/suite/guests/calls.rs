@@ -93,6 +93,12 @@ fn an_answer_that_is_no_json_object_is_refused() {
 }
 
 #[test]
+fn an_answer_that_is_not_as_the_plugins_own_schema_says_is_refused() {
+    // The answers before and after it are as the schema says.
+    trial(&OFF_SCHEMA, "", None, &json!({}), "invalid-output", "/calls");
+}
+
+#[test]
 fn an_answer_may_have_a_hundred_levels_and_not_a_hundred_thousand() {
     let (obeys, violates) = (json!({ "depth": 100 }), json!({ "depth": 100_000 }));
     trial(&DEEP_ANSWER, "", Some(obeys), &violates, "invalid-output", "recursion limit");

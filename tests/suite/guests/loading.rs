@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dossier_tests::guest::{Guest, framed, module};
+use dossier_tests::happened::happened;
 use wasm_encoder::{ComponentSection as _, ComponentSectionId, InstanceSection, RawSection};
 
 use super::all::*;
@@ -44,6 +45,11 @@ async fn an_import_that_nobody_knows_is_refused() {
 async fn another_version_of_the_contract_is_refused_and_so_is_an_enricher_that_is_none() {
     refused(&OTHER_VERSION, "9.0.0").await;
     refused(&WRONG_TYPE, "not a valid plugin").await;
+}
+
+#[tokio::test]
+async fn a_schema_that_a_host_does_not_check_is_refused() {
+    refused(&BAD_SCHEMA, "$ref").await;
 }
 
 #[tokio::test]
@@ -96,7 +102,10 @@ async fn a_component_may_have_dozens_of_core_instances_and_no_more_than_the_boun
         let loaded = load_as("crowd", &component, "[[step]]\nplugin = \"crowd\"").await;
         match (loaded, taken) {
             (Ok(loaded), true) => drop(loaded.fields(0).await),
-            (Err(why), false) => assert!(why.contains("instance"), "{why}"),
+            (Err(why), false) => {
+                assert!(why.contains("instance"), "{why}");
+                happened(&format!("{instances} more core instances: refused at load"));
+            }
             (Ok(_), false) => panic!("{instances} instances are taken"),
             (Err(why), true) => panic!("{instances} instances: {why}"),
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use dossier::digest::sha256_hex;
 use dossier_tests::guest::framed;
+use dossier_tests::happened::happened;
 use dossier_tests::host::{Host, Site, wait_for};
 use dossier_tests::redis_server::RedisServer;
 use serde_json::Value;
@@ -172,12 +173,14 @@ fn a_hundred_swaps(kind: &Kind) {
         assert!(swapped.taken_out.contains(letter["step"]["sha256"].as_str().expect("a digest")), "{letter}");
     }
     let records = kind.records(&site);
-    println!(
-        "{SWAPS} swaps in {took:?}: {sent} alerts, at least {least} in the queue, {} stored, {} dead by {} versions",
+    happened(&format!(
+        "{SWAPS} swaps in {} s under {sent} alerts, at least {least} in the queue: {} stored by one digest each, {} dead by {} bad \
+         versions and replayed, none lost",
+        took.as_secs(),
         records.len(),
         dead.len(),
         swapped.taken_out.len()
-    );
+    ));
     assert!(least > 0, "the queue was empty once");
     assert_eq!(swapped.taken_out.len() as u32, SWAPS / 5);
     let stored = check(&records, &swapped);

@@ -87,6 +87,7 @@ struct WrittenLimits {
     memory: Option<bytesize::ByteSize>,
     timeout_ms: Option<u64>,
     answer: Option<bytesize::ByteSize>,
+    log_lines: Option<u32>,
 }
 
 /// What is expected: fields or a failure, and what comes with them.
@@ -170,6 +171,7 @@ impl Fixture {
         limits.fuel = written.limits.fuel.unwrap_or(limits.fuel);
         limits.memory = size(written.limits.memory, limits.memory)?;
         limits.answer = size(written.limits.answer, limits.answer)?;
+        limits.log_lines = written.limits.log_lines.unwrap_or(limits.log_lines);
         limits.timeout = written.limits.timeout_ms.map_or(limits.timeout, Duration::from_millis);
         step.tables = written.tables.keys().cloned().collect();
         let rows = |rows: &BTreeMap<String, Map<String, Value>>| {

@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use crate::cli::FAILED;
 use crate::cli::output::{Out, grouped, pretty, printable};
-use crate::plugin::PACKAGE;
 use crate::plugin::snapshot::Compiled;
 use crate::plugin::trial::Workshop;
+use crate::plugin::{PACKAGE, PREVIEW};
 
 use super::paste;
 use super::run::tell;
@@ -49,6 +49,8 @@ struct Report<'a> {
     sha256: &'a str,
     kind: &'static str,
     contract: Option<&'a str>,
+    /// Why the file cannot be read to its end; what it imports and exports is then not all that it may be.
+    damage: Option<&'a str>,
     imports: &'a [String],
     name: Option<&'a str>,
     version: Option<&'a str>,
@@ -59,6 +61,7 @@ struct Report<'a> {
     copied: Option<bool>,
     not_copied_because: Option<&'a str>,
     asks: Option<&'a Manifest>,
+    asks_unreadable: Option<&'a str>,
     refused: Option<&'a str>,
     /// The block to paste.
     step: Option<String>,
@@ -81,8 +84,13 @@ pub async fn inspect<W: Write>(arguments: &Arguments, out: &mut Out<W>) -> anyho
         Err(why) => Err(why.clone()),
     };
     tell(&workshop.take_told());
+    let renamed = described
+        .as_ref()
+        .ok()
+        .filter(|about| about.name != subject.stem())
+        .map(|about| format!("a host knows a plugin by its file: rename it to {}.wasm", about.name));
     let (about, refused) = match &described {
-        Ok(about) => (Some(about), None),
+        Ok(about) => (Some(about), renamed.as_deref()),
         Err(why) => (None, Some(why.as_str())),
     };
     let report = report(&subject, &outline, about, refused);
@@ -114,6 +122,7 @@ fn report<'a>(
             Kind::Other => "no WebAssembly",
         },
         contract,
+        damage: outline.damage.as_deref(),
         imports: &outline.imports,
         name: about.map(|about| about.name.as_str()),
         version: about.map(|about| about.version.as_str()),
@@ -123,6 +132,7 @@ fn report<'a>(
         copied: about.map(|about| about.plain.is_none()),
         not_copied_because: about.and_then(|about| about.plain.as_deref()),
         asks: manifest,
+        asks_unreadable: subject.manifest.as_ref().err().map(String::as_str),
         refused,
         step: about.map(|about| paste::block(&about.name, &subject.sha256, &asks)),
     }
@@ -154,9 +164,15 @@ fn write_report<W: Write>(report: &Report<'_>, out: &mut Out<W>) -> anyhow::Resu
     }
     writeln!(out, "file      {}, {} bytes, {}", printable(&report.file), grouped(report.size as u64), report.kind)?;
     writeln!(out, "sha256    {}", report.sha256)?;
-    match report.contract {
-        Some(version) => writeln!(out, "contract  {PACKAGE}enricher@{}", printable(version))?,
-        None => writeln!(out, "contract  none: it does not export {PACKAGE}enricher")?,
+    match (report.contract, report.damage) {
+        (Some(version), _) => {
+            writeln!(out, "contract  {PACKAGE}enricher@{}", printable(version))?;
+            if version == PREVIEW {
+                writeln!(out, "          in development: a host takes it only with preview = true in [plugins]")?;
+            }
+        }
+        (None, Some(damage)) => writeln!(out, "contract  not known: the file cannot be read: {}", printable(damage))?,
+        (None, None) => writeln!(out, "contract  none: it does not export {PACKAGE}enricher")?,
     }
     write_imports(report.imports, out)?;
     match (report.copied, report.not_copied_because) {
@@ -179,14 +195,12 @@ fn write_report<W: Write>(report: &Report<'_>, out: &mut Out<W>) -> anyhow::Resu
         (None, Some(_)) => writeln!(out, "result    any JSON object: it declares no schema")?,
         (None, None) => {}
     }
-    write_asks(report.asks, out)?;
+    match report.asks_unreadable {
+        Some(why) => writeln!(out, "asks for  not known: {}", printable(why))?,
+        None => write_asks(report.asks, out)?,
+    }
     if let Some(step) = &report.step {
         writeln!(out, "\nTo run it, put this into dossier.toml, with your own files:\n\n{step}")?;
-    }
-    if let Some(name) = report.name
-        && PathBuf::from(&report.file).file_stem().is_some_and(|stem| stem != name)
-    {
-        writeln!(out, "Rename the file to {}.wasm: a host knows a plugin by its file.", printable(name))?;
     }
     Ok(())
 }
@@ -254,6 +268,13 @@ pub fn write_asks<W: Write>(asks: Option<&Manifest>, out: &mut Out<W>) -> std::i
     if !limits.is_empty() {
         let why = asks.limits.why.as_ref().map_or_else(String::new, |why| format!(": {}", printable(why)));
         lines.push(format!("{}{why}", limits.join(", ")));
+    }
+    for (name, value) in &asks.unknown {
+        lines.push(format!(
+            "{} {}: not known to this version, which gives nothing for it",
+            printable(name),
+            printable(&value.to_string())
+        ));
     }
     if lines.is_empty() {
         lines.push("nothing".to_owned());

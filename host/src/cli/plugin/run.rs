@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -31,7 +31,7 @@ pub struct Arguments {
     /// The component, or a folder with one
     #[arg(value_name = "PLUGIN")]
     component: PathBuf,
-    /// A file with one alert; \"-\" is the standard input
+    /// A file with one alert; "-" is the standard input
     #[arg(long, value_name = "FILE")]
     alert: PathBuf,
     #[command(flatten)]
@@ -93,7 +93,8 @@ pub async fn run<W: Write>(arguments: &Arguments, file: &Path, out: &mut Out<W>)
     };
     let workshop = Workshop::open()?;
     let Stand { decoder, step, tables, web } = arguments.provision.stand(&subject, file, &workshop)?;
-    let given = given(&decoder, &tables, alert, Beside::default())?;
+    let given = given(&decoder, &tables, alert, Beside::default())
+        .with_context(|| printable(&arguments.alert.display().to_string()))?;
     let loaded = workshop.load(&subject.bytes, step.clone(), &web).await;
     tell(&workshop.take_told());
     let trial = match loaded {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,11 @@ pub fn read_bounded(path: &Path, longest: u64) -> anyhow::Result<Vec<u8>> {
     if path.as_os_str() == "-" {
         std::io::stdin().lock().take(longest + 1).read_to_end(&mut bytes)?;
     } else {
+        // Looked at first: to open a pipe is to wait for whoever writes into it.
+        ensure!(
+            !std::fs::metadata(path)?.file_type().is_fifo(),
+            "it is a pipe; name a file, or - for the standard input"
+        );
         File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
     }
     if longest == MAX_COMPONENT && bytes.len() as u64 > longest {

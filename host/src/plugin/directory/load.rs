@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dossier_authoring::manifest::Manifest;
+use dossier_authoring::outline;
 
+use super::Good;
 use super::folder::{Found, list, read};
-use super::{Good, absent};
 use crate::config::Finding;
 use crate::pipeline::{LoadedStep, Stage};
-use crate::plugin::compiler::CompileError;
+use crate::plugin::compiler::{CompileError, read_bounded};
 use crate::plugin::loader::{File, Loaded, Loader};
 use crate::plugin::versions::{Rejected, Versions};
 use crate::plugin::{CheckedStep, MAX_COMPONENT, too_large};
@@ -230,19 +232,24 @@ pub(in crate::plugin) async fn check(loader: &Loader) -> (Vec<Finding>, Vec<Chec
                     imports: about.imports.clone(),
                     plain: about.plain.clone(),
                     manifest: loaded.manifest.clone(),
+                    refused: false,
                 }));
                 continue;
             }
             Outcome::Refused { why, .. } => why,
             Outcome::Changed | Outcome::Same(_) => "it is being written; try again when that is done".to_owned(),
         };
+        steps.extend(refused_steps(loader, plugin, &file).await);
         let line = config.steps.iter().find(|step| step.plugin == *plugin).and_then(|step| step.line);
         findings.push(match line {
             Some(_) => config.finding(line, format!("{} is refused: {why}", file.display())),
             None => Finding { file, line, message: why },
         });
     }
-    findings.extend(second_verdict(steps.iter().map(|checked| &checked.step)).map(|why| config.finding(None, why)));
+    findings.extend(
+        second_verdict(steps.iter().filter(|checked| !checked.refused).map(|checked| &checked.step))
+            .map(|why| config.finding(None, why)),
+    );
     (findings, steps)
 }
 
@@ -284,7 +291,7 @@ pub(in crate::plugin) async fn rehearse(loader: &Loader, plugin: &str, file: &Fi
                     None => missing(&step.name, &folder.join(format!("{}.wasm", step.plugin))),
                 });
             }
-            None => steps.push(absent(step)),
+            None => steps.push(LoadedStep::absent(step.clone())),
         }
     }
     let unnamed = serving.iter().filter(|(plugin, _)| !loader.is_named(plugin));
@@ -293,6 +300,24 @@ pub(in crate::plugin) async fn rehearse(loader: &Loader, plugin: &str, file: &Fi
         None => Ok(steps),
         Some(why) => Err(why),
     }
+}
+
+/// The steps of a plugin that is refused, with what its file shows of itself.
+async fn refused_steps(loader: &Loader, plugin: &str, file: &Path) -> Vec<CheckedStep> {
+    let steps: Vec<_> = loader.config.steps.iter().filter(|step| step.plugin == plugin).cloned().collect();
+    let file = file.to_owned();
+    // A link is refused without being followed, and shows nothing.
+    let read = move || if file.is_symlink() { Ok(Vec::new()) } else { read_bounded(&file, MAX_COMPONENT) };
+    let Ok(bytes) = aside(read).await else { return Vec::new() };
+    let (imports, manifest) = (outline::read(&bytes).imports, Manifest::read(&bytes).ok().flatten());
+    let of = |config| CheckedStep {
+        step: LoadedStep::absent(config),
+        imports: imports.clone(),
+        manifest: manifest.clone(),
+        plain: None,
+        refused: true,
+    };
+    steps.into_iter().map(of).collect()
 }
 
 /// What is said of a required step whose plugin is not there.

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::config::Config;
+use crate::digest::sha256_hex;
 use crate::plugin::compiler::Compiler;
 
 /// A directory over an empty folder.

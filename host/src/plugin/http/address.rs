@@ -20,6 +20,17 @@ pub(super) struct Refused {
     address: IpAddr,
 }
 
+impl Refused {
+    /// How it could be reached, if that is meant.
+    pub(super) fn remedy(&self, name: &str) -> String {
+        if is_internal(self.address) {
+            format!("add private = true to [http.{name}] if that is meant")
+        } else {
+            format!("if that is meant, write the address itself into the url of [http.{name}], with private = true")
+        }
+    }
+}
+
 /// Checks a host that is an address already; those are never resolved.
 pub(super) fn check_literal(url: &Url, private: bool) -> Result<(), Refused> {
     let address = match url.host() {
@@ -67,7 +78,9 @@ impl Resolve for Resolver {
             });
             let mut addresses = lookup.await??;
             let first = addresses.first().map(SocketAddr::ip);
-            addresses.retain(|address| private || is_public(address.ip()));
+            // A name may lead inside where that was granted, but never to what only answers on the machine's own link: there
+            // metadata services hand out credentials. Whoever means one names its address.
+            addresses.retain(|address| is_public(address.ip()) || (private && is_internal(address.ip())));
             match first {
                 Some(address) if addresses.is_empty() => Err(Refused { address }.into()),
                 _ => Ok(Box::new(addresses.into_iter()) as Addrs),
@@ -82,6 +95,25 @@ fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+/// Whether an address is one of somebody's own network or of this machine, where services are: no link-local, reserved or metadata
+/// address.
+fn is_internal(address: IpAddr) -> bool {
+    let v4 = |address: Ipv4Addr| {
+        let shared = matches!(address.octets(), [100, 64..128, ..]) && address != Ipv4Addr::new(100, 100, 100, 200);
+        address.is_private() || address.is_loopback() || shared
+    };
+    match address {
+        IpAddr::V4(address) => v4(address),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => v4(address),
+            None => {
+                let metadata = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+                address.is_loopback() || (address.is_unique_local() && address != metadata)
+            }
+        },
     }
 }
 
@@ -185,6 +217,25 @@ mod tests {
             "ff02::1",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_internal_is_neither_public_nor_of_the_link() {
+        for address in ["10.0.0.1", "127.0.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd12::1", "::ffff:10.0.0.1"] {
+            let address = address.parse().unwrap();
+            assert!(is_internal(address) && !is_public(address), "{address}");
+        }
+        for address in [
+            "169.254.169.254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "fd00:ec2::254",
+            "fe80::1",
+            "::ffff:169.254.1.1",
+            "0.0.0.0",
+        ] {
+            assert!(!is_internal(address.parse().unwrap()), "{address}");
         }
     }
 

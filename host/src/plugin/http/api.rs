@@ -350,7 +350,7 @@ pub(super) fn headers_fit(headers: &[(String, String)]) -> bool {
 }
 
 pub(super) fn denied(name: &str, refused: &Refused) -> HttpError {
-    HttpError::Denied(format!("http \"{name}\": {refused}; add private = true to [http.{name}] if that is meant"))
+    HttpError::Denied(format!("http \"{name}\": {refused}; {}", refused.remedy(name)))
 }
 
 /// What an error came from, itself first.

@@ -350,7 +350,8 @@ impl Event for PluginLogCut<'_> {
     }
 
     fn told(&self) -> Option<Told> {
-        let line = format!("{} said more than its log_lines: {} lines were dropped", self.step, self.dropped);
+        let lines = if self.dropped == 1 { "line was" } else { "lines were" };
+        let line = format!("{} said more than its log_lines: {} {lines} dropped", self.step, self.dropped);
         Some(Told::line(Level::WARN, line))
     }
 }

@@ -52,7 +52,7 @@ macro_rules! modes {
 
 modes! {
     add_observable bad_verdict big_answer deep_answer grow http internal invalid log_flood lookup lookup_flood
-    not_applicable not_json not_object panic r#loop recurse slow trap unavailable
+    not_applicable not_json not_object off_schema panic r#loop recurse slow trap unavailable
 }
 
 struct Mischief {
@@ -61,6 +61,7 @@ struct Mischief {
 }
 
 impl Plugin for Mischief {
+    const RESULT_SCHEMA: Option<&str> = Some(r#"{"properties":{"calls":{"type":"integer"}}}"#);
     type Settings = Value;
 
     fn configure(settings: Value) -> Result<Self, String> {

@@ -74,6 +74,17 @@ async fn a_name_server_that_changes_its_answer_to_loopback_gains_nothing() {
 }
 
 #[tokio::test]
+async fn a_name_that_may_lead_inside_never_leads_to_metadata_or_the_link() {
+    let url = "http://inside.example/";
+    let granted = HttpConfig { private: true, ..config(url) };
+    for metadata in ["169.254.169.254", "fe80::1", "fd00:ec2::254", "100.100.100.200", "64:ff9b::a9fe:a9fe"] {
+        let (lookup, _) = changing(&[&[metadata]]);
+        let http = with(&granted, Resolver::with(true, lookup), &[]);
+        assert_denied(send(&http, get(url)).await, "write the address itself into the url of [http.api]");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_the_granted_place_is_refused_however_it_is_written() {
     let (address, count) = counting_server(Duration::ZERO, |_| ok("")).await;
     let port = address.port();
