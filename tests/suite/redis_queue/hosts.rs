@@ -80,6 +80,34 @@ async fn a_late_commit_of_a_host_that_lost_its_alert_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_late_commit_that_came_to_something_else_puts_nothing_in_two_places() {
+    let server = RedisServer::start().unwrap();
+    let (first, second) = (open(&server).await, open(&server).await);
+    send(&first, &["1", "2", "3"]).await;
+    let mut late = receive(&first, 3).await;
+    let script = "for _, key in ipairs(redis.call('KEYS', 'alerts:lease:*')) do redis.call('DEL', key) end return 0";
+    let _: i64 = server.ask(&["EVAL", script, "0"]).unwrap();
+    let mut taken = receive(&second, 3).await;
+    taken.sort_by(|a, b| a.entry.cmp(&b.entry));
+    late.sort_by(|a, b| a.entry.cmp(&b.entry));
+    let settled = vec![
+        stored(taken.remove(0), "A"),
+        dead(taken.remove(0), Some("B"), Reason::Trap),
+        // Other bytes under an id that is taken.
+        stored(taken.remove(0), "A"),
+    ];
+    let done = commit_all(&second, settled).await;
+    assert!(matches!(done[..], [Committed::Stored, Committed::Dead, Committed::Conflict(_)]), "{done:?}");
+    let settled = vec![
+        dead(late.remove(0), Some("A"), Reason::Trap),
+        stored(late.remove(0), "B"),
+        dead(late.remove(0), Some("A"), Reason::Trap),
+    ];
+    assert_eq!(commit_all(&first, settled).await, [Committed::Lost, Committed::Lost, Committed::Lost]);
+    assert_eq!((length(&server, "alerts:enriched"), length(&server, "alerts:dlq")), (2, 1));
+}
+
+#[tokio::test]
 async fn a_clean_close_makes_no_suspects_and_others_take_over_at_once() {
     let server = RedisServer::start().unwrap();
     let (redis, queue_config) = config(&server);

@@ -70,8 +70,16 @@ impl Item<'_> {
                 call.push(&record.rest[..]);
             }
             Outcome::Dead(letter) => {
+                // Under which id and hash another host may have stored it meanwhile.
+                let id = letter.id.as_deref().unwrap_or("");
+                let sha256 = match &self.settled.delivery.body {
+                    Body::Alert(bytes) => crate::digest::sha256_hex(bytes),
+                    Body::Refused { .. } => String::new(),
+                };
                 call.push("dead");
-                call.push(letter.id.as_deref().unwrap_or(""));
+                call.push(id);
+                call.push(&sha256);
+                call.push(format!("{id}~{}", sha256.get(..8).unwrap_or_default()));
                 call.push(letter.reason.as_str());
                 call.push(letter.step.as_ref().map_or("", |step| &step.step));
                 call.push(letter.attempts);
