@@ -7,7 +7,8 @@
 -- ARGV: group, consumer, prefix of the index, prefix of notes, life of the index in ms (0: for ever), retention of the
 -- store in ms (0: for ever), life of a note in ms, then for each alert its entry and
 --   'store', id, sha256, head, id in a conflict, head in a conflict, rest    or
---   'dead', id, reason, step, attempts, first seen, letter, '' or the original bytes, for an entry that was trimmed
+--   'dead', id, sha256, id in a conflict, reason, step, attempts, first seen, letter, '' or the original bytes, for an entry
+--   that was trimmed
 -- Gives {{outcome…}, '' or the error that ended it, how many were done although their entry was gone from the stream}.
 local stream, store, dlq, accused = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, index, notes, index_life, retention, note_life =
@@ -105,16 +106,14 @@ end
 -- holds it, is the only place where it is.
 local function done_before(entry, kind, id, sha, other_id)
   if #call('XPENDING', stream, group, entry, entry, 1) > 0 then return 'lost' end
-  if kind == 'dead' then
-    local by = call('GET', notes .. entry)
-    if by then return by == consumer and 'dead' or 'lost' end
-  else
-    local there, as = look_up(id), 'stored'
-    if there and there.sha ~= sha then there, as = look_up(other_id), 'conflict' end
-    if there and there.sha == sha then
-      if there.entry ~= entry then return 'duplicate' end
-      return there.by == consumer and as or 'lost'
-    end
+  -- Whatever this host came to, another may have come to something else: stored here, buried there.
+  local by = call('GET', notes .. entry)
+  if by then return kind == 'dead' and by == consumer and 'dead' or 'lost' end
+  local there, as = look_up(id), 'stored'
+  if there and there.sha ~= sha then there, as = look_up(other_id), 'conflict' end
+  if there and there.sha == sha then
+    if there.entry ~= entry then return 'duplicate' end
+    return kind == 'store' and there.by == consumer and as or 'lost'
   end
   -- The group was made again: the entry is read again.
   if #call('XRANGE', stream, entry, entry) > 0 then return 'lost' end
@@ -122,17 +121,18 @@ local function done_before(entry, kind, id, sha, other_id)
 end
 
 local outcomes, finished, duplicates = {}, {}, 0
-local function one(entry, kind, a, b, c, d, e, f, g)
+local function one(entry, kind, id, sha, ...)
   local outcome
   if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
-    outcome = done_before(entry, kind, a, b, d)
+    outcome = done_before(entry, kind, id, sha, (select(kind == 'store' and 2 or 1, ...)))
     if outcome then return outcome end
   end
   if kind == 'store' then
-    outcome = put(entry, a, b, c, d, e, f)
+    outcome = put(entry, id, sha, ...)
   else
-    outcome = bury(entry, a, b, c, d, e, f, g)
+    outcome = bury(entry, id, select(2, ...))
   end
+  -- One that is gone from the stream left it otherwise.
   if outcome == 'duplicate' and #call('XRANGE', stream, entry, entry) > 0 then duplicates = duplicates + 1 end
   if outcome ~= 'collision' and outcome ~= 'gone' then finished[#finished + 1] = entry end
   return outcome
@@ -143,13 +143,13 @@ local function work()
   local at = 8
   while at <= #ARGV do
     problem, alone = nil, true
-    local fine, outcome = pcall(one, unpack(ARGV, at, at + 8))
+    local fine, outcome = pcall(one, unpack(ARGV, at, at + (ARGV[at + 1] == 'store' and 7 or 10)))
     if not fine then
       if not alone then return problem end
       outcome = 'refused ' .. (problem or tostring(outcome))
     end
     outcomes[#outcomes + 1] = outcome
-    at = at + (ARGV[at + 1] == 'store' and 8 or 9)
+    at = at + (ARGV[at + 1] == 'store' and 8 or 11)
   end
   return ''
 end
