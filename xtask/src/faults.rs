@@ -57,8 +57,8 @@ struct Fault {
     /// On both kinds of queue.
     #[serde(default)]
     both: bool,
-    /// The weaker form that is tested where a machine does not allow the fault itself.
-    weaker: Option<String>,
+    /// In what form it is tested, where that is not plain.
+    note: Option<String>,
     tests: Vec<String>,
 }
 
@@ -199,8 +199,8 @@ fn print(row: &Row<'_>) {
     say(&format!("{:>2}  {}{both}: {held}, {} ms", fault.number, fault.fault, row.took.as_millis()));
     say(&format!("      required: {}", fault.required));
     row.happened.iter().for_each(|happened| say(&format!("      happened: {happened}")));
-    if let Some(weaker) = &fault.weaker {
-        say(&format!("      tested as: {weaker}"));
+    if let Some(note) = &fault.note {
+        say(&format!("      note: {note}"));
     }
 }
 
@@ -209,11 +209,11 @@ fn table(rows: &[Row<'_>]) -> String {
     for row in rows {
         let fault = row.fault;
         let both = if fault.both { "; both queues" } else { "" };
-        let weaker = fault.weaker.as_ref().map_or(String::new(), |weaker| format!(" *(tested as: {weaker})*"));
+        let note = fault.note.as_ref().map_or(String::new(), |note| format!(" *({note})*"));
         let happened = row.happened.join("; ");
         let cells = [
             fault.number.to_string(),
-            format!("{}{both}{weaker}", fault.fault),
+            format!("{}{both}{note}", fault.fault),
             fault.required.clone(),
             if happened.is_empty() { "as required".to_owned() } else { happened },
             row.took.as_millis().to_string(),
