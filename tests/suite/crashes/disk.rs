@@ -70,8 +70,11 @@ fn dead_letters_that_cannot_be_written_stay_in_the_queue_with_an_alarm_and_hold_
         };
         assert_eq!(pending, 3, "a dead letter was let go of");
         // The host serves on, and says that something is to be done.
-        let (ready, why) = host.get("/readyz");
-        assert!(ready == 200 && why.contains("3 cannot be committed"), "{ready}: {why}");
+        wait_for("all three to be told of", || {
+            let (ready, why) = host.get("/readyz");
+            assert_eq!(ready, 200, "{why}");
+            why.contains("3 cannot be committed").then_some(())
+        });
         assert_eq!(host.metric("dossier_queue_refused_commits_total"), Some(3.0));
         unblock(kind, &site);
         let began = std::time::Instant::now();

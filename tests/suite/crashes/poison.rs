@@ -128,7 +128,10 @@ fn alone(kind: &Kind, site: &Site) {
 
 /// Lets the alert pass that was too slow for its hosts, and sees that it was not convicted.
 fn finish(kind: &Kind, site: &Site) {
-    site.write("dossier.toml", format!("{}[plugins]\nauto = false\n", kind.config()).as_bytes());
+    site.write(
+        "dossier.toml",
+        format!("{}[plugins]\nauto = false\n[admin]\naddress = \"off\"\n", kind.config()).as_bytes(),
+    );
     site.succeed(&["run", "--until-empty"]);
     let sent = Sent { good: ["slow".to_owned()].into(), ..Sent::default() };
     sent.settled(kind, site);
