@@ -211,7 +211,8 @@ fn addresses_and_urls_that_were_not_granted_are_denied_and_counted_and_redirects
     site.drained();
     let records = site.processed();
     for (n, (url, expected)) in urls.iter().enumerate() {
-        let record = records.iter().find(|(_, record)| record["id"] == n.to_string()).expect("a record");
+        let record =
+            records.iter().find(|(_, record)| record["id"].as_str() == Some(n.to_string().as_str())).expect("a record");
         let got = &record.1["enrichment"]["mischief"];
         let got = got["status"]
             .as_u64()
