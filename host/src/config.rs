@@ -129,6 +129,9 @@ pub struct HostConfig {
     pub state_dir: PathBuf,
     /// How many alerts are in flight, at most.
     pub in_flight: usize,
+    /// How many bytes of alerts are in flight, at most, but that a larger alert may be alone: a parsed alert takes up to sixteen
+    /// times its bytes.
+    pub in_flight_bytes: u32,
     /// How long a shutdown waits for what is in flight.
     pub grace: Duration,
 }

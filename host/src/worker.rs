@@ -26,10 +26,6 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::events::{DeadLettersMany, HostStopped, HostStopping, QueueRecovered, QueueTrouble};
 use crate::telemetry::logging::LogError;
 
-/// How many bytes of alerts are in flight at once, but that a larger alert may be alone: a parsed alert takes up to sixteen
-/// times its bytes.
-const BYTES_IN_FLIGHT: u32 = 16 << 20;
-
 /// The longest pause after the queue refused something.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -101,7 +97,7 @@ impl Shared {
     /// Waits until there is room for this delivery. Whoever holds room gives it back by itself, so this ends.
     async fn room(&self, delivery: &Delivery) -> Option<Room> {
         let size = match &delivery.body {
-            Body::Alert(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(BYTES_IN_FLIGHT),
+            Body::Alert(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(self.config.host.in_flight_bytes),
             Body::Refused { .. } => 0,
         };
         // Neither semaphore is ever closed.
@@ -123,7 +119,7 @@ impl Worker {
             queue: self.queue.clone(),
             telemetry: self.telemetry.clone(),
             slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
-            bytes: Arc::new(Semaphore::new(BYTES_IN_FLIGHT as usize)),
+            bytes: Arc::new(Semaphore::new(self.config.host.in_flight_bytes as usize)),
             alone: RwLock::new(()),
             commits: watch::Sender::new(true),
             refused: AtomicUsize::new(0),

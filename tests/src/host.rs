@@ -241,11 +241,18 @@ impl Host {
 
     /// Resident memory, in bytes.
     pub fn memory(&self) -> u64 {
+        self.kept("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.kept("VmHWM:")
+    }
+
+    fn kept(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kib.unwrap_or_default() * 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.trim().strip_suffix(" kB"));
+        line.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
     }
 }
 

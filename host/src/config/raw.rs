@@ -73,6 +73,7 @@ pub(super) struct RawStore {
 #[serde(default)]
 pub(super) struct RawHost {
     in_flight: Option<Spanned<usize>>,
+    in_flight_bytes: Option<ByteCount>,
     grace: Option<Period>,
 }
 
@@ -172,6 +173,11 @@ impl RawConfig {
             host: HostConfig {
                 state_dir: place.path(self.state_dir.as_ref().map_or("state", |text| &text.0)),
                 in_flight: positive(self.host.in_flight, 256, "in_flight", place, findings),
+                // A permit for each byte; none would let nothing in.
+                in_flight_bytes: self
+                    .host
+                    .in_flight_bytes
+                    .map_or(16 << 20, |size| u32::try_from(size.0).unwrap_or(u32::MAX).max(1)),
                 grace: self.host.grace.map_or(Duration::from_secs(30), |period| period.0),
             },
             alert: alert_config(self.alert, place, findings),

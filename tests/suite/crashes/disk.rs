@@ -56,7 +56,7 @@ fn dead_letters_that_cannot_be_written_stay_in_the_queue_with_an_alarm_and_hold_
         let mut sent =
             Sent { bad: ["[0]", "[1]", "[2]"].map(|bytes| bytes.as_bytes().to_vec()).into(), ..Sent::default() };
         sent.bad.iter().for_each(|bytes| kind.put(&site, bytes));
-        let said = host.told("commit refused", "alerts");
+        let said = host.told("commit refused", "");
         let said = field(&said, "error").and_then(|error| error.as_str()).unwrap_or_default().to_owned();
         // Those that come after are stored all the same.
         for line in alerts::suricata(0..50).split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {

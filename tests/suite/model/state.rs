@@ -82,6 +82,8 @@ pub struct Model {
     closed: BTreeSet<HostId>,
     /// What is no more because somebody wanted it so: trimmed, or discarded.
     pub gone: Vec<Bytes>,
+    /// The entries that somebody deleted.
+    trimmed: BTreeSet<String>,
 }
 
 /// The id that an alert of these tests says.
@@ -107,6 +109,7 @@ impl Model {
             robbed: BTreeSet::new(),
             closed: BTreeSet::new(),
             gone: Vec::new(),
+            trimmed: BTreeSet::new(),
         }
     }
 
@@ -272,6 +275,7 @@ impl Model {
     pub fn trim(&mut self, entry: &str) {
         let Some(item) = self.items.get_mut(entry) else { return };
         self.gone.push(item.bytes.clone());
+        self.trimmed.insert(entry.to_owned());
         match item.hold {
             Some(_) => item.trimmed = true,
             None => drop(self.items.remove(entry)),
@@ -301,6 +305,10 @@ impl Model {
             },
             // What a closed host gave back is still down as its own in a stream until somebody claims it.
             Some(item) if self.closed.contains(&host) && item.hold.is_none() && self.rules == Rules::Redis => {
+                vec![right, Committed::Lost]
+            }
+            // Nobody has it and nobody did it: the host that still has its bytes is the only place where it is.
+            None if self.rules == Rules::Redis && self.trimmed.contains(entry) && !refused => {
                 vec![right, Committed::Lost]
             }
             Some(_) | None => match self.rules {

@@ -243,3 +243,36 @@ fn an_id_from_the_far_future_stops_nothing_and_has_no_age() {
     until_ready(&host, true);
     happened("age 0 s; it and 20 alerts after it stored once");
 }
+
+#[test]
+fn a_host_that_is_woken_by_what_is_gone_already_waits_on() {
+    let server = RedisServer::start().expect("redis-server starts");
+    let site = site(&server.url(), "");
+    let mut host = start(&site);
+    let blocked = || {
+        wait_for("the host to wait", || {
+            let clients: String = server.ask(&["INFO", "clients"]).expect("INFO");
+            clients.contains("blocked_clients:1").then_some(())
+        });
+    };
+    for round in 0..5 {
+        blocked();
+        let mut connection = server.connection().expect("a connection");
+        let mut nothing = redis::pipe();
+        nothing.atomic().cmd("XADD").arg(&["alerts", "*", "alert", "gone"]);
+        nothing.cmd("XTRIM").arg(&["alerts", "MAXLEN", "0"]);
+        nothing.exec(&mut connection).expect("MULTI");
+        // As after the group was made again on an empty stream, with another group that goes.
+        blocked();
+        server.ask::<()>(&["XGROUP", "SETID", "alerts", "dossier", "0"]).expect("XGROUP SETID");
+        server.ask::<()>(&["XGROUP", "CREATE", "alerts", "other", "0"]).expect("XGROUP CREATE");
+        server.ask::<u64>(&["XGROUP", "DESTROY", "alerts", "other"]).expect("XGROUP DESTROY");
+        let id = format!("after-{round}");
+        send(&server, [id.clone()]);
+        drained(&server);
+        assert!(host.is_alive());
+        assert_stored_once(&server, "alerts:enriched", &[id]);
+    }
+    assert_eq!(said(&host, "queue trouble"), 0);
+    happened("woken 10 times for nothing: waited on, and stored what came then");
+}

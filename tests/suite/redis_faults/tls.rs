@@ -7,7 +7,7 @@ use super::*;
 
 /// What the documentation says that dossier's user needs.
 const RIGHTS: &str = "resetchannels -@all +xadd +xack +xdel +xgroup +xreadgroup +xpending +xclaim +xrange +xlen +xtrim +xinfo \
-                      +evalsha +script|load +get +set +del +exists +pexpire +pttl +strlen +hget +hset +hdel +time +info +type \
+                      +evalsha +script|load +get +set +del +exists +pexpire +pttl +strlen +hget +hset +hdel +hincrby +time +info +type \
                       +role +cluster|keyslot +cluster|slots";
 
 /// A CA that can vouch for others.
@@ -81,10 +81,12 @@ fn a_server_with_tls_client_certificates_and_a_narrow_user_is_used_and_one_that_
     assert_eq!(said(&host, "queue trouble"), 0);
     // Every other command that needs the server: its user may do that, too.
     assert_eq!(site.status()["dead"], 1);
-    site.send(b"{\"id\":\"sent\"}\n");
+    site.send(b"{\"id\":\"sent\"}\n{\"id\":\"sent\"}\n");
     site.succeed(&["dlq", "replay", "--all"]);
     drained(&server);
     assert_eq!(length(&server, "alerts:dlq"), 1);
+    // It ends with 1 where the duplicate was not counted.
+    site.succeed(&["verify", "--input"]);
     assert_eq!(host.stop(), Some(0));
 
     for (place, word) in [(&strange, "certificate"), (&bare, "")] {

@@ -32,9 +32,8 @@ pub(super) async fn check(config: &RedisConfig) -> Vec<String> {
         ));
     }
     let keys = Keys::new(&config.stream);
-    for (key, kind) in
-        [(&keys.stream, "stream"), (&keys.store, "stream"), (&keys.dead, "stream"), (&keys.accused, "hash")]
-    {
+    let hashes = [(&keys.accused, "hash"), (&keys.ledger, "hash")];
+    for (key, kind) in [&keys.stream, &keys.store, &keys.dead].map(|key| (key, "stream")).into_iter().chain(hashes) {
         match ask(&link, redis::cmd("TYPE").arg(key)).await.map(|value| reply::text(value).unwrap_or_default()) {
             Ok(found) if found == "none" || found == kind => {}
             Ok(found) => problems.push(format!(

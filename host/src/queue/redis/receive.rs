@@ -119,15 +119,16 @@ impl Shared {
         let entry = |value| {
             let [stream] = reply::exactly(value)?;
             let [_, entries] = reply::exactly(stream)?;
-            let [entry] = reply::exactly(entries)?;
+            // None when it was woken by what is gone already: added and trimmed in one transaction, for one.
+            let Some(entry) = reply::list(entries)?.pop() else { return Some(None) };
             let [id, _] = reply::exactly(entry)?;
-            reply::text(id)
+            reply::text(id).map(Some)
         };
         match self.query(&self.reader, &command).await? {
             Value::Nil => Ok(None),
             value => {
                 failpoint!("redis-waited");
-                entry(value).map(Some).ok_or_else(|| self.reader.nonsense("XREADGROUP"))
+                entry(value).ok_or_else(|| self.reader.nonsense("XREADGROUP"))
             }
         }
     }
