@@ -173,7 +173,9 @@ fn survive<'a>(project: &Project, suite: &Path, fault: &'a Fault, arguments: &Ar
         for line in BufReader::new(stdout).lines() {
             let line = line.context("cannot read what a test says")?;
             if let Some((_, happened)) = line.split_once("happened: ") {
-                row.happened.push(format!("{queue}{}", happened.trim()));
+                // Some say themselves on which one it was.
+                let known = happened.trim().starts_with(queue.trim_end_matches(": "));
+                row.happened.push(format!("{}{}", if known { "" } else { &queue }, happened.trim()));
             } else if let Some((_, kind)) = line.strip_suffix(" queue").and_then(|line| line.split_once("on the ")) {
                 // A test of both kinds says which one begins.
                 queue = format!("{kind}: ");
