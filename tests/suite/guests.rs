@@ -25,7 +25,7 @@ use dossier::plugin::Plugins;
 use dossier::telemetry::Telemetry;
 use dossier_tests::guest::{Guest, Source};
 use dossier_tests::happened::happened;
-use dossier_tests::host::{Host, Site, built, wait_for};
+use dossier_tests::host::{Host, Site, built};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -61,13 +61,6 @@ fn asked(guest: &Guest, what: &Value) -> Value {
     alert
 }
 
-fn drained(site: &Site) {
-    wait_for("the queue to be empty", || {
-        let status = site.status();
-        (status["waiting"] == 0 && status["in_flight"] == 0).then_some(())
-    });
-}
-
 fn peak(host: &Host) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", host.pid())).expect("the host runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak of memory");
@@ -85,7 +78,7 @@ fn trial(guest: &Guest, more: &str, obeys: Option<Value>, violates: &Value, reas
         let mut alert = asked(guest, alert);
         alert["id"] = id.into();
         site.send(format!("{alert}\n").as_bytes());
-        drained(&site);
+        site.drained();
     };
     let good = if let Some(obeys) = &obeys {
         send("obeys", obeys);
@@ -96,7 +89,7 @@ fn trial(guest: &Guest, more: &str, obeys: Option<Value>, violates: &Value, reas
     let before = peak(&host);
     send("violates", violates);
     site.send(b"{\"id\":\"next\"}\n");
-    drained(&site);
+    site.drained();
     let grown = peak(&host) - before;
     assert!(grown <= ROOM, "{}: {grown} bytes more", guest.name);
     let mut stored: Vec<_> =

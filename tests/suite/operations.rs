@@ -10,14 +10,6 @@ use serde_json::{Value, json};
 use crate::end_to_end::four_plugins;
 use crate::queues::{Kind, both};
 
-/// Waits until the queue holds nothing more.
-pub fn drained(site: &Site) {
-    wait_for("the queue to be empty", || {
-        let status = site.status();
-        (status["waiting"] == 0 && status["in_flight"] == 0).then_some(())
-    });
-}
-
 /// The log lines that tell the end of an alert.
 fn endings(host: &Host) -> Vec<Value> {
     host.log().into_iter().filter(|line| field(line, "outcome").is_some() && field(line, "entry").is_some()).collect()
@@ -30,7 +22,7 @@ fn every_alert_has_one_log_line_and_the_metrics_agree() {
         site.send(&alerts::suricata(0..100));
         site.send(b"not json\n");
         let host = site.start();
-        drained(&site);
+        site.drained();
         let lines = wait_for("a line for each alert", || Some(endings(&host)).filter(|lines| lines.len() >= 101));
         assert_eq!(lines.len(), 101);
         let stored: Vec<_> = lines.iter().filter(|line| field(line, "outcome") == Some(&json!("stored"))).collect();
@@ -62,7 +54,7 @@ fn a_plugin_that_is_dropped_into_a_running_host_enriches_the_next_alerts_and_lea
     host.admin();
     let outcome = |n: u32| {
         site.send(format!("{{\"id\":\"{n}\"}}\n").as_bytes());
-        drained(&site);
+        site.drained();
         let record = kind
             .records(&site)
             .into_iter()
@@ -94,7 +86,7 @@ fn a_corrupt_new_version_of_a_plugin_changes_nothing_and_is_named() {
     });
     println!("{refused}");
     site.send(&alerts::suricata(0..20));
-    drained(&site);
+    site.drained();
     let records = kind.records(&site);
     assert_eq!(records.len(), 20);
     assert!(records.iter().all(|record| record["enrichment"]["geo"].is_object()));
@@ -113,7 +105,7 @@ fn a_required_plugin_that_is_absent_at_start_means_not_ready_and_nothing_is_read
     assert!(body.contains("asset"), "{body}");
     assert_eq!(site.status()["waiting"], 5);
     std::fs::rename(site.path("asset.wasm"), site.path("plugins/asset.wasm")).expect("the plugin is put back");
-    drained(&site);
+    site.drained();
     assert_eq!(kind.records(&site).len(), 5);
     assert_eq!(host.get("/readyz").0, 200);
 }
@@ -128,7 +120,7 @@ fn a_table_that_changes_is_loaded_again_and_a_broken_one_is_not() {
     let mut owner = || {
         n += 1;
         site.send(format!("{{\"id\":\"{n}\",\"dest_ip\":\"10.0.0.5\"}}\n").as_bytes());
-        drained(&site);
+        site.drained();
         let record = kind
             .records(&site)
             .into_iter()

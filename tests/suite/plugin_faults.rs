@@ -283,9 +283,9 @@ fn a_corrupt_file_is_refused_and_a_half_written_one_waits_until_it_is_whole() {
     assert_eq!(saw(&site, "c"), 1);
     file.write_all(rest).expect("the rest");
     drop(file);
+    let mut number = 0;
     wait_for("the new version", || {
-        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        number += 1;
         (saw(&site, &format!("d{number}")) == 2).then_some(())
     });
     happened(&format!(

@@ -58,14 +58,7 @@ fn alerts(numbers: std::ops::Range<u32>) -> Vec<u8> {
 /// Sends alerts and waits until the queue holds nothing more.
 fn send(site: &Site, numbers: std::ops::Range<u32>) {
     site.send(&alerts(numbers));
-    drained(site);
-}
-
-fn drained(site: &Site) {
-    wait_for("the queue to be empty", || {
-        let status = site.status();
-        (status["waiting"] == 0 && status["in_flight"] == 0).then_some(())
-    });
+    site.drained();
 }
 
 /// Waits for a line of the log about a version.
@@ -162,7 +155,7 @@ fn a_bad_version_is_taken_out(kind: &Kind, probation: &str, calls: u32, failures
     let other = if digest.starts_with("00000000") { "11111111" } else { "00000000" };
     assert_eq!(site.succeed(&["dlq", "replay", "--digest", other]), "replayed 0\n");
     assert_eq!(site.succeed(&["dlq", "replay", "--digest", &digest[..8]]), format!("replayed {dead}\n"));
-    drained(&site);
+    site.drained();
     assert_eq!(site.status()["dead"], 0);
     assert_eq!(given_by(kind, &site, &first, 1).len() as u32, calls + 80);
     assert_eq!(kind.records(&site).len() as u32, calls + 80);

@@ -9,7 +9,7 @@ use dossier_tests::happened::happened;
 use dossier_tests::host::{Site, field, wait_for};
 use serde_json::{Value, json};
 
-use crate::operations::{drained, mischief};
+use crate::operations::mischief;
 use crate::queues::{Kind, both};
 
 /// The dead letters.
@@ -41,7 +41,7 @@ fn a_replayed_dead_letter_that_fails_again_keeps_its_attempts_and_does_not_come_
         }
         // A good alert behind it: when that is done, a loop would have shown.
         site.send(b"{\"id\":\"last\"}\n");
-        drained(&site);
+        site.drained();
         let dead = host.log().iter().filter(|line| field(line, "outcome") == Some(&json!("dead"))).count();
         assert_eq!(dead, 3, "once for each replay");
         assert_eq!((letters(&site).len(), kind.records(&site).len()), (1, 2));

@@ -25,6 +25,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl MemoryQueue {
+    /// One with three dead letters: two of the alert `a`, and one that is no alert.
+    pub fn filled() -> Self {
+        let queue = Self::default();
+        queue.bury("1-0", Some("a"), Reason::Timeout, "geo", b"1");
+        queue.bury("2-0", Some("a"), Reason::Trap, "asset", b"2");
+        queue.bury("3-0", None, Reason::Malformed, "-", b"3");
+        queue
+    }
+
     /// What waits.
     pub fn waiting(&self) -> Vec<Bytes> {
         lock(&self.waiting).clone()

@@ -3,8 +3,9 @@
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
 //! does, `<stream>:accused` counts crashes of suspects that ran alone, `<stream>:dead:<entry>` remembers for a while who
-//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share. Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever
-//! producers send, the host's memory stays bounded.
+//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share.
+//! Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever producers send, the host's
+//! memory stays bounded.
 //!
 //! What the group's other consumers have in flight is theirs while their lease lives. A consumer without a lease, one made
 //! by hand included, is claimed from at once.
@@ -116,12 +117,16 @@ impl Shared {
     fn failed(&self, link: &Link, error: &redis::RedisError) -> QueueError {
         // The server may have run what it did not answer, and taken alerts that nobody was told of.
         self.desk.lock().scan_within(Duration::ZERO);
-        // Where one connection is of no use, the other leads the same way: a commit must not find that out anew, in its own time.
         if reaction::of(error).reaction == Reaction::Reconnect {
-            self.reader.forget();
-            self.commands.forget();
+            self.reconnect();
         }
         link.error(error)
+    }
+
+    /// Where one connection is of no use, the other leads the same way: who uses that one must not find it out anew, in its own time.
+    fn reconnect(&self) {
+        self.reader.forget();
+        self.commands.forget();
     }
 
     /// Makes the group and, where it is missing, the stream; at 0, so that what is there already is not skipped.

@@ -61,12 +61,10 @@ pub(super) async fn run(
         }
         let again = refused.due();
         shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
-        let (mut stories, mut settled) = (Vec::new(), Vec::new());
         let before = again.len();
-        for Settling { settled: one, story, room } in again.into_iter().chain(settling.drain(..)) {
-            stories.push((story, room));
-            settled.push(one);
-        }
+        let all = again.into_iter().chain(settling.drain(..));
+        let (settled, stories): (Vec<_>, Vec<_>) =
+            all.map(|Settling { settled, story, room }| (settled, (story, room))).unzip();
         failpoint!("commit-begins");
         let results = loop {
             match shared.queue.commit(&settled).await {
@@ -82,7 +80,8 @@ pub(super) async fn run(
         };
         failpoint!("commit-ended");
         trouble.over();
-        shared.commits.send_replace(true);
+        // Only a change wakes the reader.
+        shared.commits.send_if_modified(|work| !std::mem::replace(work, true));
         for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate()
         {
             match committed {
@@ -119,8 +118,11 @@ impl Refused {
 
     /// Keeps one.
     fn add(&mut self, alert: Settling, error: String) {
+        // The first one counts: others that keep coming must not put it off for ever.
+        if self.alerts.is_empty() {
+            self.again_at = Instant::now() + REFUSED_PAUSE;
+        }
         self.alerts.push(alert);
-        self.again_at = Instant::now() + REFUSED_PAUSE;
         let count = self.alerts.len();
         self.health
             .note("refused alerts", Some(format!("{count} cannot be committed and stay pending; the last: {error}")));

@@ -11,7 +11,7 @@ use dossier_tests::host::{Site, built, field, wait_for};
 use serde_json::Value;
 
 use super::all::*;
-use super::{asked, drained, load, peak, site};
+use super::{asked, load, peak, site};
 
 /// Memory that compiling may take, as `dossier compile` bounds it.
 const MEMORY: u64 = 3 << 30;
@@ -136,7 +136,7 @@ fn the_old_version_serves_on_while_an_attack_is_compiled_and_alerts_are_hardly_s
             sent += 1;
             site.send(format!("{alert}\n").as_bytes());
         }
-        drained(&site);
+        site.drained();
         let records = site.processed();
         let new = &records[records.len() - count as usize..];
         let mut took: Vec<_> =

@@ -9,7 +9,7 @@ use dossier_tests::not_run::not_run;
 use serde_json::{Value, json};
 
 use super::all::*;
-use super::{drained, load, site, trial};
+use super::{load, site, trial};
 
 /// What a guest answers in three calls, in fresh instances and in one that is kept.
 async fn answers(guest: &Guest) -> Vec<Value> {
@@ -87,7 +87,7 @@ fn printed(guest: &Guest, alert: &Value) -> (Vec<String>, u64, Value) {
     let host = site.start();
     host.admin();
     site.send(format!("{alert}\n").as_bytes());
-    drained(&site);
+    site.drained();
     let log = wait_for("the end of the alert", || {
         Some(host.log()).filter(|log| log.iter().any(|line| field(line, "outcome").is_some()))
     });

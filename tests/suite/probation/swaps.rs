@@ -13,7 +13,7 @@ use dossier_tests::host::{Host, Site, wait_for};
 use dossier_tests::redis_server::RedisServer;
 use serde_json::Value;
 
-use super::{alerts, drained, greedy, put, site, told};
+use super::{alerts, greedy, put, site, told};
 use crate::queues::Kind;
 
 const SWAPS: u32 = 100;
@@ -164,7 +164,7 @@ fn a_hundred_swaps(kind: &Kind) {
         feeder.join().expect("the feeder ends")
     });
     let took = started.elapsed();
-    drained(&site);
+    site.drained();
 
     let dead = site.succeed(&["dlq", "list", "--json"]);
     let dead: Vec<Value> = dead.lines().map(|letter| serde_json::from_str(letter).expect("it is JSON")).collect();
@@ -193,7 +193,7 @@ fn a_hundred_swaps(kind: &Kind) {
     for digest in &swapped.taken_out {
         site.succeed(&["dlq", "replay", "--digest", &digest[..16]]);
     }
-    drained(&site);
+    site.drained();
     assert_eq!(site.status()["dead"], 0);
     assert_eq!(check(&kind.records(&site), &swapped).len(), sent as usize);
     assert_eq!(host.stop(), Some(0));

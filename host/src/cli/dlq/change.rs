@@ -198,17 +198,9 @@ mod tests {
     use super::*;
     use crate::cli::memory::MemoryQueue;
 
-    fn filled() -> MemoryQueue {
-        let queue = MemoryQueue::default();
-        queue.bury("1-0", Some("a"), Reason::Timeout, "geo", b"1");
-        queue.bury("2-0", Some("a"), Reason::Trap, "asset", b"2");
-        queue.bury("3-0", None, Reason::Malformed, "-", b"3");
-        queue
-    }
-
     #[tokio::test]
     async fn an_unknown_id_changes_nothing() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         let ids = vec!["1-0".into(), "nobody".into()];
         let dropped = drop(&queue, &Drop { ids, yes: true, json: false }, &mut Out::new(Vec::new())).await;
         let error = dropped.unwrap_err().to_string();
@@ -218,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_gone_meanwhile_is_counted() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         let target = |key: &str| Target { key: key.into(), id: None, reason: Reason::Trap };
         let targets = vec![target("1-0"), target("0-0")];
         let mut text = Vec::new();
@@ -231,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_dropped_without_yes_where_nobody_can_answer() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         if !std::io::stdin().is_terminal() {
             let arguments = Drop { ids: vec!["1-0".into()], ..Drop::default() };
             drop(&queue, &arguments, &mut Out::new(Vec::new())).await.unwrap();

@@ -118,14 +118,6 @@ mod tests {
     use crate::cli::memory::MemoryQueue;
     use crate::dead_letter::Reason;
 
-    fn filled() -> MemoryQueue {
-        let queue = MemoryQueue::default();
-        queue.bury("1-0", Some("a"), Reason::Timeout, "geo", b"1");
-        queue.bury("2-0", Some("a"), Reason::Trap, "asset", b"2");
-        queue.bury("3-0", None, Reason::Malformed, "-", b"3");
-        queue
-    }
-
     async fn replayed(queue: &MemoryQueue, arguments: Replay) -> anyhow::Result<String> {
         let mut text = Vec::new();
         let mut out = Out::new(&mut text);
@@ -137,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_are_replayed_once_though_they_fail_again_at_once() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         queue.fail_again();
         let said = replayed(&queue, Replay { all: true, ..Replay::default() }).await.unwrap();
         assert_eq!(said, "replayed 3\n");
@@ -146,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_alert_id_stands_for_all_its_letters_and_a_filter_narrows_them() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         let filter = Filter { reason: Some(Reason::Trap), ..Filter::default() };
         let said = replayed(&queue, Replay { ids: vec!["a".into()], filter, ..Replay::default() }).await.unwrap();
         assert_eq!(said, "replayed 1\n");
@@ -180,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dry_run_changes_nothing_and_shows_what_it_would_take() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         let said = replayed(&queue, Replay { all: true, dry_run: true, ..Replay::default() }).await.unwrap();
         assert!(said.ends_with("would replay 3\n") && said.contains("2-0"), "{said}");
         let said =
@@ -191,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_id_is_named_and_nothing_is_replayed() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         let ids = vec!["1-0".into(), "nobody".into()];
         let error = replayed(&queue, Replay { ids, ..Replay::default() }).await.unwrap_err().to_string();
         assert!(error.contains("\"nobody\"") && !error.contains("1-0"), "{error}");
@@ -200,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_failed_later_is_left_alone() {
-        let queue = filled();
+        let queue = MemoryQueue::filled();
         let before = |moment: &str| Replay { all: true, before: moment.parse().ok(), ..Replay::default() };
         assert_eq!(replayed(&queue, before("1970-01-01T00:00:00Z")).await.unwrap(), "replayed 0\n");
         assert_eq!(replayed(&queue, before("1970-01-01T00:00:01Z")).await.unwrap(), "replayed 3\n");

@@ -187,7 +187,7 @@ impl Shared {
         match reaction {
             // Nothing is pending any more. The entries come again, from the beginning of the stream.
             Reaction::MakeGroup => self.make_group().await?,
-            Reaction::Reconnect => self.commands.forget(),
+            Reaction::Reconnect => self.reconnect(),
             _ => {}
         }
         Err(error)
