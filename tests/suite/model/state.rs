@@ -294,7 +294,13 @@ impl Model {
             (_, Committed::Duplicate) => vec![Committed::Lost, Committed::Duplicate],
             _ => vec![Committed::Lost],
         };
-        let right = if store { self.place(bytes).1 } else { Committed::Dead };
+        let right = match (store, self.rules) {
+            (true, _) => self.place(bytes).1,
+            // Files are not placed and removed in one step: the record may be a dead host's, and what is stored stays so. Bytes that
+            // were never read are compared with nothing.
+            (false, Rules::Directory) if !refused && self.place(bytes).1 == Committed::Duplicate => Committed::Duplicate,
+            (false, _) => Committed::Dead,
+        };
         match self.items.get(entry) {
             Some(item) if item.hold.is_some_and(|hold| hold.host == host) => match self.rules {
                 // Bytes that were never read are gone with the entry; others are in memory.
