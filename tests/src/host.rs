@@ -99,11 +99,16 @@ impl Site {
 
     /// Starts the host and leaves it running.
     pub fn start(&self) -> Host {
+        self.start_as(self.command(&["run"]))
+    }
+
+    /// Starts another program in the host's place.
+    pub fn start_as(&self, mut command: Command) -> Host {
         let log = self.path("log.ndjson");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let errors = file.try_clone().expect("the same file");
         let before = file.metadata().expect("a log file").len();
-        let child = self.command(&["run"]).stdout(file).stderr(errors).spawn().expect("dossier runs");
+        let child = command.stdout(file).stderr(errors).spawn().expect("dossier runs");
         Host { child, log, before }
     }
 

@@ -86,6 +86,11 @@ impl RedisServer {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Its process id; none when it does not run.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().expect("no test panics while it holds this").as_ref().map(Child::id)
+    }
+
     /// A blocking connection of its own.
     ///
     /// # Errors
