@@ -1,24 +1,10 @@
-//! The benchmark's program: takes the same alerts through dossier and through what it is compared with, and gives figures as
-//! JSON. `cargo xtask bench` builds and starts it, prints the table and writes docs/performance.md.
-//!
-//! It is several programs in one, because each row is measured as a process of its own: `measure` starts the others (and
-//! `dossier` itself) and watches them from outside.
-
-mod alerts;
-mod floor;
-mod latency;
-mod measure;
-mod native;
-mod place;
-mod process;
-mod row;
-mod site;
-mod throughput;
+//! The benchmark's program: see the library.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use dossier_bench::{floor, measure, native};
 
 /// Measures dossier. Started by `cargo xtask bench`.
 #[derive(Debug, Parser)]

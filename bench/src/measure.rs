@@ -37,6 +37,8 @@ pub struct Arguments {
     /// Leave out what takes longest: latencies
     #[arg(long)]
     no_latency: bool,
+    #[command(flatten)]
+    peers: row::Peers,
 }
 
 /// What is measured, in figures.
@@ -87,7 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let alerts = Alerts::load()?;
     let server = RedisServer::start()?;
     let state = tempfile::tempdir()?;
-    let mut rows = Row::chosen(&arguments.rows, &server, state.path())?;
+    let mut rows = Row::chosen(&arguments.rows, &arguments.peers, &server, state.path())?;
     let mut all: Vec<Runs> = rows.iter().map(|_| Runs::default()).collect();
 
     let mut known = BTreeMap::new();

@@ -18,11 +18,12 @@ pub const PLUGINS: [&str; 4] = ["ip-reputation", "asset", "geo", "verdict"];
 pub const REUSE: u32 = 1000;
 
 /// A folder with everything that a host needs. `queue` is what the configuration says of the queue; `state` may be shared by hosts
-/// that do not run at the same time, so that the plugins are compiled once.
+/// that do not run at the same time, so that the plugins are compiled
+/// once. `more` are more steps.
 ///
 /// # Errors
 /// A file cannot be read or written.
-pub fn with(queue: &str, reuse: u32, state: &Path) -> Result<Site> {
+pub fn with(queue: &str, reuse: u32, state: &Path, more: &str) -> Result<Site> {
     let (geo, countries) = match real("country-ipv4.mmdb") {
         Some(file) => ("file = \"countries.mmdb\"", std::fs::read(file)?),
         None => ("file = \"countries.csv\"\nkey = \"network\"", alerts::countries().into_bytes()),
@@ -77,6 +78,8 @@ reuse = {reuse}
 [[step]]
 plugin = "verdict"
 reuse = {reuse}
+
+{more}
 "##
     );
     let site = Site::new(&steps);
