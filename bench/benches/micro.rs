@@ -1,8 +1,9 @@
 //! What the parts of an alert's way take, one at a time and with nothing else going on: `cargo xtask bench --micro`.
-#![allow(clippy::unwrap_used, reason = "a benchmark that panics has failed")]
 //!
 //! The yardstick is `a_parse_json`: what serde_json takes to make a `Value` of the alert. Host calls are made 100 times in
 //! one call of a plugin, whose instance is reused: the figure by item is that of one host call.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that panics has failed")]
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
