@@ -74,8 +74,7 @@ struct Stand {
 
 fn stand(reuse: u32) -> Stand {
     let state = tempfile::tempdir().unwrap();
-    let mut more: String =
-        HOST_CALLS.iter().map(|call| calls(&format!("call-{call}"), call, TIMES, reuse)).collect();
+    let mut more: String = HOST_CALLS.iter().map(|call| calls(&format!("call-{call}"), call, TIMES, reuse)).collect();
     more.push_str(&calls("one-address", "address", 1, reuse));
     let site = site::with("kind = \"directory\"", reuse, state.path(), &more).unwrap();
     site.install("calls");
@@ -145,7 +144,8 @@ impl Stand {
             history: [],
             steps: &finished.steps,
         };
-        Record::new(&self.decoded(), &finished.observables, &finished.enrichment, &finished.verdict, &provenance).unwrap()
+        Record::new(&self.decoded(), &finished.observables, &finished.enrichment, &finished.verdict, &provenance)
+            .unwrap()
     }
 }
 
@@ -239,4 +239,3 @@ async fn taken(queue: &dyn Queue, alerts: &[Bytes], record: &Record) -> Vec<Sett
     };
     taken.into_iter().map(settle).collect()
 }
-

@@ -45,7 +45,11 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, rate: f64, time: Duration) ->
     let mut sent: Vec<Instant> = Vec::with_capacity(usize::try_from(count)?);
     let began = Instant::now();
     while (sent.len() as u64) < count {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of alerts is not negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a number of alerts is not negative"
+        )]
         let due = ((began.elapsed().as_secs_f64() * rate) as u64 + 1).min(count);
         let some: Vec<_> = (sent.len() as u64..due).map(|n| alerts.nth(n)).collect();
         let now = Instant::now();
@@ -57,7 +61,8 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, rate: f64, time: Duration) ->
     let seen = watch.join().map_err(|_| anyhow::anyhow!("the reader of the store panicked"))??;
     ensure!(seen.len() as u64 == count, "row \"{}\": {} of {count} alerts were stored in time", row.name, seen.len());
     let counted = seen.into_iter().filter(|(n, _)| *n >= count / WARM_UP);
-    let took = counted.filter_map(|(n, stored)| Some(stored.saturating_duration_since(*sent.get(usize::try_from(n).ok()?)?)));
+    let took =
+        counted.filter_map(|(n, stored)| Some(stored.saturating_duration_since(*sent.get(usize::try_from(n).ok()?)?)));
     let mut took: Vec<_> = took.collect();
     took.sort_unstable();
     let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1e6;

@@ -134,9 +134,14 @@ fn compare(row: &mut Row<'_>, known: &mut BTreeMap<String, [Value; 3]>) -> Resul
         return Ok(());
     }
     for (id, record) in row.place.records()? {
-        let [observables, enrichment, verdict] = ["observables", "enrichment", "verdict"].map(|part| record[part].clone());
+        let [observables, enrichment, verdict] =
+            ["observables", "enrichment", "verdict"].map(|part| record[part].clone());
         let found = [observables, enrichment, verdict];
-        ensure!(found[1].as_object().is_some_and(|results| results.len() == 4), "row \"{}\": a step is missing", row.name);
+        ensure!(
+            found[1].as_object().is_some_and(|results| results.len() == 4),
+            "row \"{}\": a step is missing",
+            row.name
+        );
         let before = known.entry(id).or_insert_with(|| found.clone());
         ensure!(*before == found, "row \"{}\" makes {found:?} of an alert that was {before:?} before", row.name);
     }

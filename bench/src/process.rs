@@ -23,7 +23,8 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
 pub fn memory(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/smaps_rollup");
     let rollup = std::fs::read_to_string(file).context("a process that is measured has ended")?;
-    let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kib =
+        rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     Ok(kib.context("smaps_rollup has no Pss")? * 1024)
 }
 

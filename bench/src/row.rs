@@ -79,7 +79,11 @@ impl<'a> Row<'a> {
         rows.extend(python.map(|program| ("python", "a worker with redis-py and dicts", program, redis.as_str(), 1)));
         for name in names {
             let known = rows.iter().map(|row| row.0).collect::<Vec<_>>();
-            anyhow::ensure!(known.contains(&name.as_str()), "there is no row \"{name}\"; there are: {}", known.join(", "));
+            anyhow::ensure!(
+                known.contains(&name.as_str()),
+                "there is no row \"{name}\"; there are: {}",
+                known.join(", ")
+            );
         }
         let chosen = rows.into_iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.0));
         let row = |(name, about, program, queue, reuse)| {
@@ -88,7 +92,15 @@ impl<'a> Row<'a> {
                 true => Box::new(DirectoryPlace::new(site.path("queue"))),
                 false => Box::new(RedisPlace::new(server)?),
             };
-            Ok(Self { name, about, enriches: matches!(program, Program::Native | Program::Dossier), place, program, site, url: url.clone() })
+            Ok(Self {
+                name,
+                about,
+                enriches: matches!(program, Program::Native | Program::Dossier),
+                place,
+                program,
+                site,
+                url: url.clone(),
+            })
         };
         chosen.map(row).collect()
     }

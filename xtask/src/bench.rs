@@ -3,6 +3,8 @@
 //!
 //! It owns the table and what stands around it: machine, versions, settings. What is measured and how is the program's affair.
 
+mod peers;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,6 +14,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Deserialize;
 
+use self::peers::Peers;
 use crate::setup::{self, Project, done, say};
 use crate::wasm;
 
@@ -21,7 +24,13 @@ const BEGIN: &str = "<!-- written by `cargo xtask bench`: begin -->\n";
 const END: &str = "<!-- written by `cargo xtask bench`: end -->\n";
 
 /// What each row is to reach: its name, beside which row, and how much of that row's rate.
-const AIMS: [(&str, &str, f64); 3] = [("fresh", "floor", 0.25), ("fresh", "native", 0.4), ("reuse", "floor", 0.45)];
+const AIMS: [(&str, &str, f64); 5] = [
+    ("fresh", "floor", 0.25),
+    ("fresh", "native", 0.4),
+    ("reuse", "floor", 0.45),
+    ("reuse", "vrl", 1.0),
+    ("fresh", "python", 4.0),
+];
 
 /// What `cargo xtask bench` takes.
 #[derive(Debug, clap::Args)]
@@ -74,7 +83,10 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     wasm::build(&project.root)?;
     project.build()?;
     if arguments.micro {
-        return done("cargo bench", project.cargo(&["bench", "--profile", "release", "--workspace", "--bench", "micro"]).status());
+        return done(
+            "cargo bench",
+            project.cargo(&["bench", "--profile", "release", "--workspace", "--bench", "micro"]).status(),
+        );
     }
     let mut measure = Command::new(project.program("dossier-bench"));
     measure.args(["measure", "--runs", &arguments.runs.to_string()]);
@@ -84,6 +96,9 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     if !arguments.rows.is_empty() {
         measure.args(["--rows", &arguments.rows.join(",")]);
     }
+    let whole = !arguments.quick && arguments.rows.is_empty();
+    let peers = if whole { peers::set_up(project) } else { Peers { arguments: Vec::new(), missing: Vec::new() } };
+    measure.args(&peers.arguments);
     say("Measuring. It takes some minutes and wants the machine for itself.");
     let output = measure.current_dir(&project.root).stderr(Stdio::inherit()).output().context("cannot start it")?;
     ensure!(output.status.success(), "the measurement failed; what is wrong stands above");
@@ -92,12 +107,13 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let report: Report = serde_json::from_str(last).context("the figures are not what was expected")?;
     println!("{}", on_screen(&report));
     aims(&report).iter().for_each(|aim| println!("{aim}"));
-    if arguments.quick || !arguments.rows.is_empty() {
+    if !whole {
         return Ok(());
     }
     let file = project.root.join(PAGE);
     let page = fs::read_to_string(&file).with_context(|| format!("cannot read {PAGE}"))?;
-    fs::write(&file, with_results(&page, &results(&report))?).with_context(|| format!("cannot write {PAGE}"))?;
+    fs::write(&file, with_results(&page, &results(&report, &peers.missing))?)
+        .with_context(|| format!("cannot write {PAGE}"))?;
     say(&format!("{PAGE} is written"));
     Ok(())
 }
@@ -118,7 +134,9 @@ const HEAD: [&str; 10] = [
 /// The table's cells, as both tables show them.
 fn cells(report: &Report) -> Vec<[String; HEAD.len()]> {
     let floor = rate(report, "floor");
-    let latency = |of: Option<[f64; 2]>| of.map_or_else(|| "–".into(), |[p50, p99]| format!("{:.2}, {:.2}", p50 / 1e3, p99 / 1e3));
+    let latency = |of: Option<[f64; 2]>| {
+        of.map_or_else(|| "–".into(), |[p50, p99]| format!("{:.2}, {:.2}", p50 / 1e3, p99 / 1e3))
+    };
     let row = |row: &Row| {
         [
             row.name.clone(),
@@ -163,7 +181,7 @@ fn on_screen(report: &Report) -> Table {
 }
 
 /// What stands between the marks.
-fn results(report: &Report) -> String {
+fn results(report: &Report, missing: &[String]) -> String {
     let mut text = String::new();
     // Writing into a string cannot fail.
     let _ = writeln!(text, "Machine: {}.\n", machine());
@@ -183,6 +201,9 @@ fn results(report: &Report) -> String {
         let [least, _, most] = row.alerts_per_second;
         let _ = writeln!(text, "- {}: {} alerts a run, from {least:.0}/s to {most:.0}/s.", row.name, row.alerts);
     }
+    missing.iter().for_each(|peer| {
+        let _ = writeln!(text, "- Not available: {peer}.");
+    });
     text.push('\n');
     aims(report).iter().for_each(|aim| {
         let _ = writeln!(text, "- {aim}.");
@@ -194,10 +215,13 @@ fn machine() -> String {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let (cpus, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
     let value = |text: &str, name: &str| {
-        text.lines().find_map(|line| Some(line.strip_prefix(name)?.split_once(':')?.1.trim().to_owned())).unwrap_or_default()
+        text.lines()
+            .find_map(|line| Some(line.strip_prefix(name)?.split_once(':')?.1.trim().to_owned()))
+            .unwrap_or_default()
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let gigabytes = value(&memory, "MemTotal").split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 20;
+    let gigabytes =
+        value(&memory, "MemTotal").split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 20;
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{cores} cores of {}, {gigabytes} GiB, Linux {}", value(&cpus, "model name"), kernel.trim())
 }
@@ -210,7 +234,11 @@ fn versions() -> String {
     let commit = first("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]);
     let redis = first("redis-server", &["--version"]);
     let redis = redis.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default();
-    format!("dossier {} ({commit}), {}, redis-server {redis}", env!("CARGO_PKG_VERSION"), first("rustc", &["--version"]))
+    format!(
+        "dossier {} ({commit}), {}, redis-server {redis}",
+        env!("CARGO_PKG_VERSION"),
+        first("rustc", &["--version"])
+    )
 }
 
 /// The page with other results.
@@ -254,7 +282,7 @@ mod tests {
     #[test]
     fn only_what_is_between_the_marks_is_written() {
         let page = format!("a\n{BEGIN}old\n{END}b\n");
-        let page = with_results(&page, &results(&report())).unwrap();
+        let page = with_results(&page, &results(&report(), &[])).unwrap();
         assert!(page.starts_with("a\n") && page.ends_with("b\n") && !page.contains("old"));
         assert!(page.contains("| fresh | 25 | 0.250 |") && page.contains("| 1.00, 2.00 | – |"));
         assert!(with_results("a", "new").is_err());

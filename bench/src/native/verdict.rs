@@ -176,7 +176,9 @@ impl Plain for Judge {
         let tenth = |points: f64| (points * 10.0).round() / 10.0;
         let points = Points {
             severity: tenth(self.severity * severity.map_or(0.0, |severity| severity.share().0)),
-            reputation: tenth(self.reputation * reputation.as_ref().map_or(0.0, |known| f64::from(known.score) / 100.0)),
+            reputation: tenth(
+                self.reputation * reputation.as_ref().map_or(0.0, |known| f64::from(known.score) / 100.0),
+            ),
             asset: tenth(
                 self.asset * assets.as_ref().and_then(|known| known.criticality.as_deref()).map_or(0.0, share),
             ),
@@ -194,9 +196,9 @@ impl Plain for Judge {
         let mut reasons = Vec::new();
         reasons.extend(reputation.iter().flat_map(|known| of_reputation(known, points.reputation)));
         reasons.extend(assets.into_iter().flat_map(|known| of_assets(known, points.asset)));
-        reasons.extend(severity.map(|severity| {
-            (points.severity, format!("the sensor rates the alert {}", severity.share().1))
-        }));
+        reasons.extend(
+            severity.map(|severity| (points.severity, format!("the sensor rates the alert {}", severity.share().1))),
+        );
         reasons.extend(geography.as_ref().and_then(of_geography).map(|reason| (0.0, reason)));
         reasons.sort_by(|one: &(f64, String), other| other.0.abs().total_cmp(&one.0.abs()));
         let reasons = reasons.into_iter().map(|(_, reason)| reason).collect();

@@ -19,8 +19,9 @@ fn main() -> Result<()> {
     let tables = Arc::new(tables::Tables::load(Path::new(&folder))?);
     let mut functions = vrl::stdlib::all();
     functions.push(Box::new(tables::Row(tables)));
-    let compiled = vrl::compiler::compile(include_str!("enrich.vrl"), &functions)
-        .map_err(|wrong| anyhow!("enrich.vrl: {}", vrl::diagnostic::Formatter::new(include_str!("enrich.vrl"), wrong)))?;
+    let compiled = vrl::compiler::compile(include_str!("enrich.vrl"), &functions).map_err(|wrong| {
+        anyhow!("enrich.vrl: {}", vrl::diagnostic::Formatter::new(include_str!("enrich.vrl"), wrong))
+    })?;
     let program = Arc::new(compiled.program);
     let cores = std::thread::available_parallelism()?.get();
     let worker = |_| {
@@ -32,8 +33,7 @@ fn main() -> Result<()> {
 
 fn record(program: &Program, runtime: &mut Runtime, alert: &[u8]) -> Result<Vec<u8>> {
     let value: Value = serde_json::from_slice(alert)?;
-    let mut target =
-        TargetValue { value, metadata: Value::Object(Default::default()), secrets: Secrets::default() };
+    let mut target = TargetValue { value, metadata: Value::Object(Default::default()), secrets: Secrets::default() };
     runtime.resolve(&mut target, program, &TimeZone::default()).map_err(|wrong| anyhow!("{wrong}"))?;
     runtime.clear();
     Ok(serde_json::to_vec(&target.value)?)
