@@ -11,6 +11,7 @@ use uuid::Uuid;
 use self::observables::{Finder, Observable};
 use crate::config::AlertConfig;
 use crate::digest::sha256;
+use crate::json;
 
 /// The namespace of ids that are made from an alert's bytes (a UUIDv5 of `dossier:alert` in the URL namespace).
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d7d_3f1c_0d9a_5c1e_9a55_6f0e_54c1_7b2f);
@@ -18,7 +19,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x2d7d_3f1c_0d9a_5c1e_9a55_6f0e_54c1_7b2
 /// Why bytes are no alert.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not UTF-8, not JSON, nested more than 128 levels deep, or with a lone surrogate.
+    /// Not UTF-8, not JSON, nested more than 126 levels deep, or with a lone surrogate.
     #[error("not valid JSON: {0}")]
     Malformed(String),
     /// JSON, but no object.
@@ -73,18 +74,35 @@ impl Decoder {
         if let Some(kind) = kind {
             return Err(DecodeError::NotAnObject(kind));
         }
+        if json::is_deeper(&value, json::ALERT_LEVELS) {
+            return Err(DecodeError::Malformed(json::too_deep(json::ALERT_LEVELS)));
+        }
         let observables = self.finder.find(&value);
         Ok(Alert { id: self.id_of(&value, &bytes), sha256: sha256(&bytes), observables, value, bytes, received })
     }
 
+    /// The id of an alert, as [`Self::decode`] finds it; none when the bytes are no JSON object.
+    pub fn id(&self, bytes: &[u8]) -> Option<String> {
+        let value: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
+        Some(self.id_of(&value, bytes))
+    }
+
+    /// The id that the alert itself says; none when it says none, or the bytes are no JSON.
+    pub fn said_id(&self, bytes: &[u8]) -> Option<String> {
+        self.said(&serde_json::from_slice(bytes).ok()?)
+    }
+
     /// The id that the alert says, or one made from its bytes: the same bytes always have the same id.
     fn id_of(&self, value: &Value, bytes: &[u8]) -> String {
-        let said = self.id.iter().find_map(|pointer| match value.pointer(pointer)? {
+        self.said(value).unwrap_or_else(|| id_of_bytes(bytes))
+    }
+
+    fn said(&self, value: &Value) -> Option<String> {
+        self.id.iter().find_map(|pointer| match value.pointer(pointer)? {
             Value::String(text) if !text.is_empty() => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
-        });
-        said.unwrap_or_else(|| id_of_bytes(bytes))
+        })
     }
 }
 
@@ -137,6 +155,17 @@ mod tests {
         assert_eq!(decode(b"[1]").err(), Some(DecodeError::NotAnObject("an array")));
         let deep = [b"{\"a\":".to_vec(), b"[".repeat(10_000), b"]".repeat(10_000), b"}".to_vec()].concat();
         assert!(matches!(decode(deep.leak()), Err(DecodeError::Malformed(_))));
+    }
+
+    #[test]
+    fn an_alert_is_as_deep_as_its_record_can_be_read_back_and_no_deeper() {
+        let nested =
+            |levels: usize| [b"{\"a\":".to_vec(), b"[".repeat(levels), b"]".repeat(levels), b"}".to_vec()].concat();
+        let deepest = nested(json::ALERT_LEVELS - 1);
+        assert!(decode(deepest.clone().leak()).is_ok());
+        let record = [b"{\"alert\":", &deepest[..], b"}"].concat();
+        assert!(serde_json::from_slice::<Value>(&record).is_ok());
+        assert!(matches!(decode(nested(json::ALERT_LEVELS).leak()), Err(DecodeError::Malformed(_))));
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct QueueConfig {
     pub max_alert_size: usize,
     /// How often an alert may crash the host while it runs alone before it is a dead letter.
     pub max_crashes: u32,
+    /// From how many dead letters on there is an alarm.
+    pub dlq_alarm: u64,
 }
 
 /// Which queue.
@@ -100,8 +102,14 @@ pub enum QueueKind {
 /// What the Redis queue needs.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// `redis://` URL; may hold a password, so it is never printed whole.
+    /// `redis://` URL, or one that names Sentinels or nodes of a Cluster; may hold a password, so it is never printed whole.
     pub url: String,
+    /// Certificates (PEM) of who may vouch for the server, with TLS; none: those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The host's own certificate (PEM), with TLS.
+    pub cert: Option<PathBuf>,
+    /// The key of the certificate (PEM).
+    pub key: Option<PathBuf>,
     /// The stream of alerts; `<stream>:enriched` and `<stream>:dlq` are derived from it.
     pub stream: String,
     /// The consumer group.
@@ -121,6 +129,9 @@ pub struct HostConfig {
     pub state_dir: PathBuf,
     /// How many alerts are in flight, at most.
     pub in_flight: usize,
+    /// How many bytes of alerts are in flight, at most, but that a larger alert may be alone: a parsed alert takes up to sixteen
+    /// times its bytes.
+    pub in_flight_bytes: u32,
     /// How long a shutdown waits for what is in flight.
     pub grace: Duration,
 }

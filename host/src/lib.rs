@@ -7,12 +7,16 @@
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+#[macro_use]
+mod failpoint;
+
 pub mod admin;
 pub mod alert;
 pub mod cli;
 pub mod config;
 pub mod dead_letter;
 pub mod digest;
+pub mod json;
 pub mod pipeline;
 pub mod plugin;
 pub mod queue;

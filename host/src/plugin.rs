@@ -16,6 +16,7 @@ mod limits;
 mod loader;
 mod next;
 mod probation;
+pub(crate) mod rehearsal;
 mod result_schema;
 pub(crate) mod snapshot;
 pub(crate) mod trial;

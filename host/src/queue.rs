@@ -101,6 +101,8 @@ pub enum Committed {
     Dead,
     /// Another host took it over meanwhile: nothing was changed.
     Lost,
+    /// This alert alone cannot be committed before somebody mends what is said here; it stays pending.
+    Refused(String),
 }
 
 /// How full everything is.
@@ -127,6 +129,53 @@ pub struct Dead {
     pub letter: DeadLetter,
     /// The size of the original, in bytes.
     pub size: u64,
+}
+
+/// The places where an alert can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It waits, or a host has it in flight.
+    Queue,
+    /// Its record is stored.
+    Store,
+    /// It is a dead letter.
+    Dead,
+}
+
+/// Something that lies in one of the [`Place`]s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its name there: an entry id, or a file's name.
+    pub key: String,
+    /// An alert's exact bytes or, in the store, the record; none where it holds neither (an entry without the field `alert`).
+    pub bytes: Option<Bytes>,
+}
+
+/// What went through a queue since it is there, as the queue itself has counted. A dead letter that was replayed counts once
+/// more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Alerts that were ever added.
+    pub added: u64,
+    /// Those that wait or are in flight.
+    pub waiting: u64,
+    /// Records that were ever stored.
+    pub stored: u64,
+    /// Dead letters that there ever were.
+    pub dead: u64,
+    /// Alerts that were let go of because they were stored before.
+    pub duplicates: u64,
+}
+
+/// A way through one [`Place`], a page at a time. Changes nothing, and holds nobody up: what comes or goes meanwhile may be
+/// seen or not, and what stays is seen once.
+#[async_trait]
+pub trait Walk: Send {
+    /// The next page, bounded by bytes and by number; empty at the end.
+    ///
+    /// # Errors
+    /// [`QueueError`]; the way ends there, and somebody who must see everything begins anew.
+    async fn next(&mut self) -> Result<Vec<Held>, QueueError>;
 }
 
 /// A place where alerts wait.
@@ -161,7 +210,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError>;
 
     /// Stores, or puts into the dead letters, and lets go; gives what it did for each, in the same order. May be called
-    /// again with the same alerts after an error: it then does what is left.
+    /// again with the same alerts after an error, or with those that were refused: it then does what is left.
     ///
     /// # Errors
     /// [`QueueError`]; each alert is either done or still pending.
@@ -172,6 +221,14 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`QueueError`].
     async fn depth(&self) -> Result<Depth, QueueError>;
+
+    /// What waits and cannot be taken before somebody mends something, by name: files that this host may not read.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn stuck(&self) -> Result<Vec<String>, QueueError> {
+        Ok(Vec::new())
+    }
 
     /// The dead letters, the oldest first: at most `limit` that follow the key `after`.
     ///
@@ -202,6 +259,17 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`QueueError`].
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError>;
+
+    /// Begins a way through all that lies in a place, in no particular order.
+    fn walk(&self, place: Place) -> Box<dyn Walk + '_>;
+
+    /// What went through the queue, seen in one instant; none where the queue does not count.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn flow(&self) -> Result<Option<Flow>, QueueError> {
+        Ok(None)
+    }
 
     /// Clean shutdown: what this host still holds goes back and counts as never delivered; leases are given up.
     ///

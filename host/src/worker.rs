@@ -8,6 +8,7 @@ mod committer;
 mod task;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, mpsc, watch};
@@ -22,12 +23,8 @@ use crate::pipeline::Pipeline;
 use crate::queue::{Body, Delivery, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::{HostStopped, HostStopping, QueueRecovered, QueueTrouble};
+use crate::telemetry::events::{DeadLettersMany, HostStopped, HostStopping, QueueRecovered, QueueTrouble};
 use crate::telemetry::logging::LogError;
-
-/// How many bytes of alerts are in flight at once, but that a larger alert may be alone: a parsed alert takes up to sixteen
-/// times its bytes.
-const BYTES_IN_FLIGHT: u32 = 16 << 20;
 
 /// The longest pause after the queue refused something.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -82,6 +79,11 @@ struct Shared {
     bytes: Arc<Semaphore>,
     /// Held for reading while an alert's plugins run, for writing while a suspect's do: a suspect runs alone.
     alone: RwLock<()>,
+    /// Whether the last commit worked. Nothing is read while commits are refused: a server that is out of memory refuses to store,
+    /// and would still hand out.
+    commits: watch::Sender<bool>,
+    /// How many alerts in flight wait because each of them alone was refused.
+    refused: AtomicUsize,
     stop: CancellationToken,
 }
 
@@ -95,7 +97,7 @@ impl Shared {
     /// Waits until there is room for this delivery. Whoever holds room gives it back by itself, so this ends.
     async fn room(&self, delivery: &Delivery) -> Option<Room> {
         let size = match &delivery.body {
-            Body::Alert(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(BYTES_IN_FLIGHT),
+            Body::Alert(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(self.config.host.in_flight_bytes),
             Body::Refused { .. } => 0,
         };
         // Neither semaphore is ever closed.
@@ -117,14 +119,16 @@ impl Worker {
             queue: self.queue.clone(),
             telemetry: self.telemetry.clone(),
             slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
-            bytes: Arc::new(Semaphore::new(BYTES_IN_FLIGHT as usize)),
+            bytes: Arc::new(Semaphore::new(self.config.host.in_flight_bytes as usize)),
             alone: RwLock::new(()),
+            commits: watch::Sender::new(true),
+            refused: AtomicUsize::new(0),
             stop: self.stop.clone(),
         });
-        let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let abandon = CancellationToken::new();
+        let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
-        let depth = tokio::spawn(measure_depth(self.queue.clone(), self.telemetry.clone(), self.stop.clone()));
+        let depth = tokio::spawn(measure_depth(shared.clone(), self.health.clone()));
 
         let mut tasks = JoinSet::new();
         let result = self.read(&shared, &done, &mut tasks, until_empty).await;
@@ -140,12 +144,8 @@ impl Worker {
         }
         // What is done is committed even when the grace is over, but a queue that refuses is not waited for any longer.
         let mut committer = committer;
-        let committed = match tokio::time::timeout_at(
-            deadline.max(Instant::now() + Duration::from_secs(1)),
-            &mut committer,
-        )
-        .await
-        {
+        let patience = deadline.max(Instant::now() + Duration::from_secs(1));
+        let committed = match tokio::time::timeout_at(patience, &mut committer).await {
             Ok(committed) => committed,
             Err(_) => {
                 abandon.cancel();
@@ -170,13 +170,23 @@ impl Worker {
         until_empty: bool,
     ) -> Result<(), WorkerError> {
         let mut pipeline = self.pipeline.clone();
+        let mut commits = shared.commits.subscribe();
         let mut trouble = Trouble::new("receive", self.telemetry.clone(), self.health.clone());
         loop {
             while tasks.try_join_next().is_some() {}
-            // Everything that makes a host wait before it reads: no pipeline, a log that is not taken off, no room.
+            // Everything that makes a host wait before it reads: no pipeline, a log that is not taken off, commits that are
+            // refused, no room.
             let ready = async {
                 pipeline.wait_for(Option::is_some).await.map_err(|_| WorkerError::Plugins)?;
                 self.telemetry.log_ready().await?;
+                // The sender is in what all share, so it is there.
+                let work = commits.wait_for(|work| *work);
+                if !until_empty {
+                    let _ = work.await;
+                } else if tokio::time::timeout(self.config.host.grace, work).await.is_err() {
+                    let why = "it refused to store for longer than the grace; what was read is still pending";
+                    return Err(WorkerError::Queue(QueueError::Unavailable(why.into())));
+                }
                 // Only this loop takes slots: one that is free now is free when a delivery wants it.
                 drop(shared.slots.acquire().await);
                 Ok::<_, WorkerError>(())
@@ -187,13 +197,14 @@ impl Worker {
                 ready = ready => ready?,
             }
             let free = shared.slots.available_permits();
-            let idle = until_empty && free == self.config.host.in_flight;
+            let refused = shared.refused.load(Ordering::Relaxed);
+            let idle = until_empty && free + refused == self.config.host.in_flight;
             let max = free.clamp(1, self.config.queue.batch);
             let received = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 received = async {
-                    if idle && self.is_empty().await? { Ok(None) } else { self.queue.receive(max).await.map(Some) }
+                    if idle && self.is_emptied(refused).await? { Ok(None) } else { self.queue.receive(max).await.map(Some) }
                 } => received,
             };
             match received {
@@ -218,7 +229,8 @@ impl Worker {
         }
     }
 
-    /// Starts the task of one alert, as soon as there is room for it.
+    /// Starts the task of one alert, as soon as there is room for it. A suspect's first turn is waited for: what is read meanwhile would
+    /// be in flight, and a suspect itself, should this one kill the host.
     async fn start(
         &self,
         shared: &Arc<Shared>,
@@ -229,25 +241,57 @@ impl Worker {
     ) {
         // A delivery without room is dropped, which leaves it pending.
         let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&delivery)).await else { return };
-        let task = task::run(shared.clone(), pipeline.clone(), self.tables.snapshot(), delivery, room, done.clone());
-        tasks.spawn(task);
+        let turn = delivery.suspect.then(CancellationToken::new);
+        let ends = turn.clone().map(CancellationToken::drop_guard);
+        let tables = self.tables.snapshot();
+        tasks.spawn(task::run(shared.clone(), pipeline.clone(), tables, delivery, room, ends, done.clone()));
+        if let Some(turn) = turn {
+            self.stop.run_until_cancelled(turn.cancelled()).await;
+        }
     }
 
-    /// Whether nothing is waiting or in flight, here or at another host.
-    async fn is_empty(&self) -> Result<bool, QueueError> {
-        self.queue.depth().await.map(|depth| depth.waiting == 0 && depth.in_flight == 0)
+    /// Whether nothing is waiting or in flight, here or at another host. An error when all that is left is what cannot be taken, or
+    /// not be committed: that would be waited for in vain.
+    async fn is_emptied(&self, refused: usize) -> Result<bool, QueueError> {
+        let depth = self.queue.depth().await?;
+        if depth.waiting == 0 && depth.in_flight == 0 {
+            return Ok(true);
+        }
+        if depth.waiting == 0 && depth.in_flight <= refused as u64 {
+            return Err(QueueError::Unavailable(format!(
+                "alerts that cannot be committed are left in it: {refused}; the log says why"
+            )));
+        }
+        if depth.waiting == 0 || depth.in_flight > 0 {
+            return Ok(false);
+        }
+        let stuck = self.queue.stuck().await?;
+        if (stuck.len() as u64) < depth.waiting {
+            return Ok(false);
+        }
+        Err(QueueError::Broken(format!(
+            "what is left in it cannot be read: {}; mend that, or move it away, and run again",
+            stuck.iter().take(10).cloned().collect::<Vec<_>>().join(", ")
+        )))
     }
 }
 
-/// Notes how full the queue is, now and then.
-async fn measure_depth(queue: Arc<dyn Queue>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+/// Notes how full the queue is, now and then, and tells when there are many dead letters, and when there are not any more.
+async fn measure_depth(shared: Arc<Shared>, health: Arc<Health>) {
+    let threshold = shared.config.queue.dlq_alarm;
+    let mut many = false;
     let mut ticks = tokio::time::interval(DEPTH_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    while shared.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         // Whoever reads or commits meets the same error and tells of it.
-        if let Ok(depth) = queue.depth().await {
-            telemetry.depth(&depth);
+        let Ok(depth) = shared.queue.depth().await else { continue };
+        shared.telemetry.depth(&depth);
+        if many != (depth.dead >= threshold) {
+            many = !many;
+            shared.telemetry.emit(&DeadLettersMany { dead: depth.dead, threshold });
         }
+        let notice = many.then(|| format!("there are {}; see dossier dlq list", depth.dead));
+        health.note("dead letters", notice);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The workspace's root.
@@ -61,7 +61,12 @@ impl Site {
 
     /// `dossier` with these arguments, in the site.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(built("release/dossier"));
+        self.program(&built("release/dossier"), arguments)
+    }
+
+    /// Another build of `dossier`, or what starts it, with these arguments, in the site.
+    pub fn program(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_remove("DOSSIER_CONFIG").env_remove("DOSSIER_LOG").env("XDG_CACHE_HOME", self.path("cache"));
         command
@@ -102,9 +107,14 @@ impl Site {
         self.start_as(self.command(&["run"]))
     }
 
-    /// Starts another program in the host's place.
-    pub fn start_as(&self, mut command: Command) -> Host {
-        let log = self.path("log.ndjson");
+    /// Starts a host by this command and leaves it running.
+    pub fn start_as(&self, command: Command) -> Host {
+        self.start_logging(command, "log.ndjson")
+    }
+
+    /// Starts a host by this command, with a log of its own, and leaves it running.
+    pub fn start_logging(&self, mut command: Command, log: &str) -> Host {
+        let log = self.path(log);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let errors = file.try_clone().expect("the same file");
         let before = file.metadata().expect("a log file").len();
@@ -169,6 +179,11 @@ impl Host {
         self.child.wait().expect("the host ends").code()
     }
 
+    /// Waits until it ends by itself, or by a signal.
+    pub fn wait(mut self) -> ExitStatus {
+        wait_for("the host to end", || self.child.try_wait().expect("the host can be asked"))
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -226,11 +241,18 @@ impl Host {
 
     /// Resident memory, in bytes.
     pub fn memory(&self) -> u64 {
+        self.kept("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.kept("VmHWM:")
+    }
+
+    fn kept(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kib.unwrap_or_default() * 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.trim().strip_suffix(" kB"));
+        line.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
     }
 }
 

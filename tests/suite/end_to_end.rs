@@ -79,14 +79,22 @@ fn an_alert_that_is_sent_twice_is_stored_once_and_another_with_its_id_beside_it(
     both(|kind| {
         let site = four_plugins(kind);
         site.send(b"{\"id\":\"a\",\"n\":1}\n{\"id\":\"a\",\"n\":1}\n{\"id\":\"a\",\"n\":2}\n{\"id\":\"a\",\"n\":2}\n");
-        site.succeed(&["run", "--until-empty"]);
+        let host = site.start();
+        host.admin();
+        site.drained();
+        let conflicts =
+            wait_for("the conflict to be counted", || host.metric("dossier_id_conflicts_total").filter(|n| *n > 0.0));
+        assert_eq!(conflicts, 1.0);
         let mut ids: Vec<_> =
             kind.records(&site).into_iter().map(|record| record["id"].as_str().expect("an id").to_owned()).collect();
         ids.sort();
         assert_eq!(ids.len(), 2, "{ids:?}");
         assert_eq!(ids[0], "a");
         assert!(ids[1].starts_with("a~") && ids[1].len() == 10, "{ids:?}");
-        happened(&format!("of 4 alerts with one id two were stored, as {} and {}; the other two were duplicates", ids[0], ids[1]));
+        happened(&format!(
+            "of 4 alerts with one id two were stored, as {} and {}; the other two were duplicates",
+            ids[0], ids[1]
+        ));
     });
 }
 

@@ -76,8 +76,8 @@ fn peak(host: &Host) -> u64 {
 
 /// Runs a real host with a guest and sends an alert that obeys the limit, one that violates it, and one that asks for nothing:
 /// the first and the last are stored, and the second is a dead letter with this reason and these words. Without an alert that
-/// obeys there is no limit to obey.
-fn trial(guest: &Guest, more: &str, obeys: Option<Value>, violates: &Value, reason: &str, words: &str) {
+/// obeys there is no limit to obey. Gives how much memory it cost the host, in bytes.
+fn trial(guest: &Guest, more: &str, obeys: Option<Value>, violates: &Value, reason: &str, words: &str) -> u64 {
     let site = site(guest, more);
     let host = site.start();
     host.admin();
@@ -112,6 +112,7 @@ fn trial(guest: &Guest, more: &str, obeys: Option<Value>, violates: &Value, reas
         grown >> 10
     ));
     assert_eq!(host.stop(), Some(0));
+    grown
 }
 
 /// The dead letter of `violates`.

@@ -227,6 +227,9 @@ async fn a_redis_that_is_slow_or_gone_makes_the_shared_cache_miss_and_nothing_el
     let server = RedisServer::start().expect("redis-server starts");
     let config = RedisConfig {
         url: server.url(),
+        ca: None,
+        cert: None,
+        key: None,
         stream: "alerts".into(),
         group: "dossier".into(),
         lease: Duration::from_secs(15),

@@ -11,7 +11,7 @@ use crate::end_to_end::four_plugins;
 use crate::queues::{Kind, both};
 
 /// Waits until the queue holds nothing more.
-fn drained(site: &Site) {
+pub fn drained(site: &Site) {
     wait_for("the queue to be empty", || {
         let status = site.status();
         (status["waiting"] == 0 && status["in_flight"] == 0).then_some(())
@@ -208,7 +208,7 @@ fn a_step_that_misbehaves_sends_its_alert_to_the_dead_letters_with_the_reason_an
 }
 
 /// A site whose one step is the guest that misbehaves.
-fn mischief(kind: &Kind, more: &str) -> Site {
+pub fn mischief(kind: &Kind, more: &str) -> Site {
     let site = Site::new(&format!(
         "{}[tables.t]\nfile = \"t.txt\"\n[http.api]\nurl = \"http://127.0.0.1:9\"\n\
          [[step]]\nplugin = \"mischief\"\ntables = [\"t\"]\nhttp = [\"api\"]\n{more}",

@@ -23,7 +23,8 @@ pub fn both(test: impl Fn(&Kind)) {
 }
 
 impl Kind {
-    fn name(&self) -> &'static str {
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Directory => "directory",
             Self::Redis(_) => "redis",

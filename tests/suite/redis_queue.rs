@@ -25,14 +25,22 @@ const LEASE: Duration = Duration::from_millis(1200);
 fn config(server: &RedisServer) -> (RedisConfig, QueueConfig) {
     let redis = RedisConfig {
         url: server.url(),
+        ca: None,
+        cert: None,
+        key: None,
         stream: "alerts".into(),
         group: "dossier".into(),
         lease: LEASE,
         dedupe_window: Duration::from_secs(600),
         retention: None,
     };
-    let queue =
-        QueueConfig { kind: QueueKind::Redis(redis.clone()), batch: 100, max_alert_size: 1 << 20, max_crashes: 3 };
+    let queue = QueueConfig {
+        kind: QueueKind::Redis(redis.clone()),
+        batch: 100,
+        max_alert_size: 1 << 20,
+        max_crashes: 3,
+        dlq_alarm: 10_000,
+    };
     (redis, queue)
 }
 

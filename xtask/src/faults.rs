@@ -57,8 +57,8 @@ struct Fault {
     /// On both kinds of queue.
     #[serde(default)]
     both: bool,
-    /// The weaker form that is tested where a machine does not allow the fault itself.
-    weaker: Option<String>,
+    /// In what form it is tested, where that is not plain.
+    note: Option<String>,
     tests: Vec<String>,
 }
 
@@ -80,6 +80,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     setup::redis()?;
     wasm::build(&project.root)?;
     project.build()?;
+    project.build_with_failpoints()?;
     let suite = suite(project)?;
     let known = names(&suite)?;
     for fault in &chosen {
@@ -172,7 +173,9 @@ fn survive<'a>(project: &Project, suite: &Path, fault: &'a Fault, arguments: &Ar
         for line in BufReader::new(stdout).lines() {
             let line = line.context("cannot read what a test says")?;
             if let Some((_, happened)) = line.split_once("happened: ") {
-                row.happened.push(format!("{queue}{}", happened.trim()));
+                // Some say themselves on which one it was.
+                let known = happened.trim().starts_with(queue.trim_end_matches(": "));
+                row.happened.push(format!("{}{}", if known { "" } else { &queue }, happened.trim()));
             } else if let Some((_, kind)) = line.strip_suffix(" queue").and_then(|line| line.split_once("on the ")) {
                 // A test of both kinds says which one begins.
                 queue = format!("{kind}: ");
@@ -198,8 +201,8 @@ fn print(row: &Row<'_>) {
     say(&format!("{:>2}  {}{both}: {held}, {} ms", fault.number, fault.fault, row.took.as_millis()));
     say(&format!("      required: {}", fault.required));
     row.happened.iter().for_each(|happened| say(&format!("      happened: {happened}")));
-    if let Some(weaker) = &fault.weaker {
-        say(&format!("      tested as: {weaker}"));
+    if let Some(note) = &fault.note {
+        say(&format!("      note: {note}"));
     }
 }
 
@@ -208,11 +211,11 @@ fn table(rows: &[Row<'_>]) -> String {
     for row in rows {
         let fault = row.fault;
         let both = if fault.both { "; both queues" } else { "" };
-        let weaker = fault.weaker.as_ref().map_or(String::new(), |weaker| format!(" *(tested as: {weaker})*"));
+        let note = fault.note.as_ref().map_or(String::new(), |note| format!(" *({note})*"));
         let happened = row.happened.join("; ");
         let cells = [
             fault.number.to_string(),
-            format!("{}{both}{weaker}", fault.fault),
+            format!("{}{both}{note}", fault.fault),
             fault.required.clone(),
             if happened.is_empty() { "as required".to_owned() } else { happened },
             row.took.as_millis().to_string(),

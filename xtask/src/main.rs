@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod docs;
 mod faults;
+mod fuzz;
 mod setup;
 mod test;
 mod tidy;
@@ -76,6 +77,15 @@ Examples:
   cargo xtask bench --rows floor,fresh
   cargo xtask bench --micro                  What the parts of an alert's way take")]
     Bench(bench::Arguments),
+    /// Feed nonsense to everything that reads what comes from outside, and look for new ways through it
+    ///
+    /// libFuzzer drives the targets of fuzz/; what it finds is named and stays in target/fuzz/. `cargo xtask test` feeds the same targets
+    /// with their corpora and a fixed number of mutations.
+    #[command(after_help = "\
+Examples:
+  cargo xtask fuzz                           20 seconds each
+  cargo xtask fuzz mmdb --minutes 60")]
+    Fuzz(fuzz::Arguments),
     /// Build the plugins: target/plugins/*.wasm
     #[command(after_help = "\
 Examples:
@@ -93,6 +103,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&project, &arguments),
         Task::Faults(arguments) => faults::run(&project, &arguments),
         Task::Bench(arguments) => bench::run(&project, &arguments),
+        Task::Fuzz(arguments) => fuzz::run(&project, &arguments),
         Task::Plugins => wasm::build(&project.root).and_then(|()| wasm::print(&project.root)),
         Task::Docs => docs::write(&project.root),
     });

@@ -69,6 +69,17 @@ impl Project {
         }
         done("cargo build", self.cargo(&["build", "--release", "--workspace"]).status())
     }
+
+    /// Builds the host that tests can kill at the places which it names: `dossier-failpoints`. The whole workspace is named here as well,
+    /// so that no dependency is compiled a second time; of what is built only the host differs.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn build_with_failpoints(&self) -> Result<()> {
+        let which = ["--features", "dossier/failpoints", "--bin", "dossier-failpoints"];
+        let arguments = [&["build", "--release", "--workspace"][..], &which].concat();
+        done("cargo build", self.cargo(&arguments).status())
+    }
 }
 
 /// Says what goes on. On standard error, where cargo speaks as well, so that the order holds.

@@ -2,6 +2,8 @@
 
 mod change;
 mod list;
+mod rehearse;
+mod replay;
 mod show;
 
 use std::collections::BTreeSet;
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
+use crate::config::Config;
 use crate::dead_letter::Reason;
 use crate::queue::{Dead, Queue, QueueError};
 
@@ -41,7 +44,8 @@ Examples:
     /// Put dead letters back into the queue
     ///
     /// Each goes back in one atomic step and keeps its number of attempts. Only what is dead when this begins is replayed: what
-    /// fails again meanwhile stays. Take IDs, a filter, or --all.
+    /// fails again meanwhile stays. Take IDs, a filter, or --all. When it is killed, nothing is lost or doubled: what is still
+    /// dead is what is still to be done.
     #[command(override_usage = "dossier dlq replay [OPTIONS] <ID>...\n       \
         dossier dlq replay [OPTIONS] <--all|--reason <REASON>|--step <STEP>|--digest <HEX>>")]
     #[command(after_help = "\
@@ -50,8 +54,12 @@ Examples:
   dossier dlq replay --step geo --dry-run    What would it take?
   dossier dlq replay --reason unavailable    The API is back: try those
   dossier dlq replay --digest 4f2a90c1       What that version of a plugin failed on
-  dossier dlq replay --all")]
-    Replay(change::Replay),
+  dossier dlq replay --all --rate 50         No more than 50 a second
+  dossier dlq replay --step geo --with new/geo.wasm --dry-run
+                                             Which would pass with this version?
+  dossier dlq replay --step geo --with new/geo.wasm
+                                             Replay those, and leave the others")]
+    Replay(replay::Replay),
 
     /// Delete dead letters for good
     #[command(after_help = "\
@@ -143,11 +151,16 @@ impl<'a> Sieve<'a> {
 ///
 /// # Errors
 /// The queue cannot be asked, an ID is unknown, or the output cannot be written.
-pub async fn execute<W: Write>(queue: &dyn Queue, command: Command, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+pub async fn execute<W: Write>(
+    queue: &dyn Queue,
+    config: &Config,
+    command: Command,
+    out: &mut Out<W>,
+) -> anyhow::Result<ExitCode> {
     match command {
         Command::List(arguments) => list::list(queue, &arguments, out).await,
         Command::Show(arguments) => show::show(queue, &arguments, out).await,
-        Command::Replay(arguments) => change::replay(queue, &arguments, out).await,
+        Command::Replay(arguments) => replay::replay(queue, config, &arguments, out).await,
         Command::Drop(arguments) => change::drop(queue, &arguments, out).await,
     }
 }

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::dead_letter::{DeadLetter, FailedStep, Reason, SCHEMA};
-use crate::queue::{Committed, Dead, Delivery, Depth, Queue, QueueError, Settled};
+use crate::queue::{Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Settled, Walk};
 
 /// The queue: what waits, and what is dead.
 #[derive(Default)]
 pub struct MemoryQueue {
     waiting: Mutex<Vec<Bytes>>,
+    stored: Mutex<Vec<(String, Bytes)>>,
     dead: Mutex<Vec<(Dead, Bytes)>>,
     refuses: AtomicBool,
     /// Whether what is replayed fails again at once, under a new key.
@@ -68,6 +69,12 @@ impl MemoryQueue {
         };
         let dead = Dead { key: key.to_owned(), letter, size: body.len() as u64 };
         lock(&self.dead).push((dead, Bytes::copy_from_slice(body)));
+    }
+
+    /// Stores an alert's record under an id.
+    pub fn store(&self, id: &str, alert: &str) {
+        let record = format!("{{\"schema\":1,\"id\":{},\"alert\":{alert}}}", serde_json::Value::from(id));
+        lock(&self.stored).push((id.to_owned(), record.into()));
     }
 
     /// Adds a dead letter of a version of a plugin.
@@ -145,7 +152,27 @@ impl Queue for MemoryQueue {
         Ok(None)
     }
 
+    fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
+        let held = |(key, bytes): (String, Bytes)| Held { key, bytes: Some(bytes) };
+        let all = match place {
+            Place::Queue => (1..).map(|n| n.to_string()).zip(self.waiting()).map(held).collect(),
+            Place::Store => lock(&self.stored).iter().cloned().map(held).collect(),
+            Place::Dead => lock(&self.dead).iter().map(|(dead, body)| held((dead.key.clone(), body.clone()))).collect(),
+        };
+        Box::new(AtOnce(all))
+    }
+
     async fn close(&self) -> Result<(), QueueError> {
         Ok(())
+    }
+}
+
+/// All of a place on one page.
+struct AtOnce(Vec<Held>);
+
+#[async_trait]
+impl Walk for AtOnce {
+    async fn next(&mut self) -> Result<Vec<Held>, QueueError> {
+        Ok(std::mem::take(&mut self.0))
     }
 }

@@ -169,13 +169,24 @@ pub fn place(kind: &QueueKind) -> String {
 
 /// A Redis URL without what might be secret: user, password and query.
 pub fn without_secrets(url: &str) -> String {
-    let Ok(mut url) = url::Url::parse(url) else { return "a URL that cannot be read".to_owned() };
+    let Ok(mut url) = url::Url::parse(url) else {
+        return several_hosts(url).unwrap_or_else(|| "a URL that cannot be read".to_owned());
+    };
     // A URL that cannot have a user has none.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);
     url.set_fragment(None);
     url.into()
+}
+
+/// The same of a URL that names several hosts. None where it is not plain which part is what.
+fn several_hosts(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://").filter(|(scheme, _)| scheme.contains('+'))?;
+    let rest = rest.split(['?', '#']).next()?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let hosts = authority.rsplit('@').next()?;
+    (!path.contains('@') && hosts.contains(',')).then(|| format!("{scheme}://{hosts}{path}"))
 }
 
 /// How far long work is, on the standard error: only on a terminal, and only once it takes longer than a second.
@@ -265,6 +276,11 @@ mod tests {
         assert_eq!(shown, "redis://example.org:6380/2");
         assert_eq!(without_secrets("redis://:s3cret@127.0.0.1:6379/0"), "redis://127.0.0.1:6379/0");
         assert_eq!(without_secrets("redis+unix:///run/redis.sock?pass=s3cret"), "redis+unix:///run/redis.sock");
+        let sentinels = "redis+sentinel://app:s3cret@a:1,b:2/main/0?sentinel_password=s3cret";
+        assert_eq!(without_secrets(sentinels), "redis+sentinel://a:1,b:2/main/0");
+        for odd in ["redis+sentinel://:s3cret/x@a:1,b:2/main", "redis+cluster://s3cret:1:2", "redis://:s3cret@[x"] {
+            assert!(!without_secrets(odd).contains("s3cret"), "{odd}");
+        }
         assert!(!without_secrets("s3cret").contains("s3cret"));
     }
 

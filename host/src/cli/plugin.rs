@@ -8,7 +8,7 @@ mod new;
 mod paste;
 mod run;
 mod test;
-mod trying;
+pub(super) mod trying;
 
 use std::io::Write;
 use std::path::Path;

@@ -3,7 +3,7 @@
 //! Owns how input becomes lines and lines become batches, with bounded memory. It does not look into the alerts: what is no
 //! alert is for the host to find, and for the dead letters to keep.
 
-mod lines;
+pub(super) mod lines;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::queue::Queue;
 
 use super::output::{Out, Progress, complain, count, duration, printable, remark};
+use super::verify::identity::Identifier;
 use super::{FAILED, INTERRUPTED, interrupted};
 
 use self::lines::{Batch, Source};
@@ -32,11 +33,17 @@ Examples:
   dossier send monday.ndjson tuesday.ndjson
   zcat eve.json.gz | dossier send        The standard input, as with -
   tail -F alerts.ndjson | dossier send   What arrives, as it arrives
-  jq -c '.[]' all.json | dossier send    A JSON array: a line for each element")]
+  jq -c '.[]' all.json | dossier send    A JSON array: a line for each element
+  dossier send --ids sent.ids a.ndjson   Note what was sent, for dossier verify")]
 pub struct Arguments {
     /// Files of alerts, one a line; - is the standard input
     #[arg(value_name = "FILE", default_value = "-")]
     files: Vec<PathBuf>,
+    /// Add the ids of what was sent to this file, for `dossier verify`
+    ///
+    /// A line is written when the queue has taken the alert. Where nobody can say whether it has, the line says "unsure".
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
 }
 
 /// What was sent until now.
@@ -77,17 +84,19 @@ impl Tally {
 pub async fn send<W: Write>(
     queue: &dyn Queue,
     place: &str,
+    identifier: &Identifier,
     arguments: Arguments,
     out: &mut Out<W>,
 ) -> anyhow::Result<ExitCode> {
-    let sources = Source::all(&arguments.files)?;
+    let sources = Source::all(&arguments.files).map_err(|error| error.context("nothing was sent"))?;
+    let mut notes = arguments.ids.as_deref().map(|path| Notes::open(path, identifier)).transpose()?;
     if sources.iter().any(Source::is_stdin) && std::io::stdin().is_terminal() {
         remark("reading alerts from the terminal, one a line; Ctrl-D ends them, Ctrl-C gives up");
     }
     let mut progress = Progress::of_bytes(sources.iter().map(|source| source.size).sum());
     let mut batches = lines::read(sources);
     let mut tally = Tally::default();
-    let done = pump(queue, &mut batches, &mut tally, &mut progress).await;
+    let done = pump(queue, &mut batches, &mut notes, &mut tally, &mut progress).await;
     let took = progress.elapsed();
     drop(progress);
     match done {
@@ -126,6 +135,7 @@ enum End {
 async fn pump(
     queue: &dyn Queue,
     batches: &mut mpsc::Receiver<anyhow::Result<Batch>>,
+    notes: &mut Option<Notes<'_>>,
     tally: &mut Tally,
     progress: &mut Progress,
 ) -> anyhow::Result<End> {
@@ -138,22 +148,62 @@ async fn pump(
         };
         let Some(batch) = batch else { return Ok(End::Done) };
         let batch = batch?;
+        let mut note = |sure| notes.as_mut().map_or(Ok(()), |notes| notes.add(&batch.alerts, sure));
         let mut sending = std::pin::pin!(deliver(queue, &batch.alerts));
         tokio::select! {
-            sent = &mut sending => sent?,
+            sent = &mut sending => {
+                note(sent.is_ok())?;
+                sent?;
+            }
             () = &mut interrupt => {
                 let unsure = match tokio::time::timeout(LAST_BATCH, sending).await {
                     Ok(Ok(())) => {
+                        note(true)?;
                         tally.add(&batch);
                         0
                     }
-                    Ok(Err(_)) | Err(_) => batch.alerts.len() as u64,
+                    Ok(Err(_)) | Err(_) => {
+                        note(false)?;
+                        batch.alerts.len() as u64
+                    }
                 };
                 return Ok(End::Interrupted { unsure });
             }
         }
         tally.add(&batch);
         progress.at(tally.bytes, || count(tally.alerts, "alert"));
+    }
+}
+
+/// The file of ids that were sent.
+struct Notes<'a> {
+    file: std::fs::File,
+    identifier: &'a Identifier,
+    path: String,
+}
+
+impl<'a> Notes<'a> {
+    fn open(path: &std::path::Path, identifier: &'a Identifier) -> anyhow::Result<Self> {
+        let shown = printable(&path.display().to_string());
+        let file = std::fs::File::options().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("cannot write ids to {shown}; nothing was sent"))?;
+        Ok(Self { file, identifier, path: shown })
+    }
+
+    /// Notes a batch that was sent or, where that is not sure, may have been.
+    fn add(&mut self, alerts: &[Bytes], sure: bool) -> anyhow::Result<()> {
+        let mut text = Vec::new();
+        for alert in alerts {
+            self.identifier.of(alert).write_line(sure, &mut text)?;
+        }
+        // In one piece, so that others who send at the same time do not write into its lines.
+        self.file.write_all(&text).with_context(|| {
+            format!(
+                "cannot write ids to {}; {} on their way are not noted there",
+                self.path,
+                count(alerts.len() as u64, "alert")
+            )
+        })
     }
 }
 
@@ -176,7 +226,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("alerts.ndjson");
         std::fs::write(&file, bytes).unwrap();
-        send(queue, "memory", Arguments { files: vec![file] }, &mut Out::new(Vec::new())).await.unwrap()
+        let arguments = Arguments { files: vec![file], ids: None };
+        send(queue, "memory", &identifier(), arguments, &mut Out::new(Vec::new())).await.unwrap()
+    }
+
+    fn identifier() -> Identifier {
+        Identifier::new(&crate::plugin::trial::standard())
     }
 
     #[tokio::test]
@@ -210,7 +265,8 @@ mod tests {
         let there = folder.path().join("there");
         std::fs::write(&there, "{}\n").unwrap();
         let files = vec![there, folder.path().join("missing.ndjson")];
-        let error = send(&queue, "memory", Arguments { files }, &mut Out::new(Vec::new())).await.unwrap_err();
+        let arguments = Arguments { files, ids: None };
+        let error = send(&queue, "memory", &identifier(), arguments, &mut Out::new(Vec::new())).await.unwrap_err();
         assert!(format!("{error:#}").contains("missing.ndjson"));
         assert!(queue.waiting().is_empty());
     }

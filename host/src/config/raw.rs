@@ -50,6 +50,9 @@ pub(super) struct RawQueue {
     kind: RawKind,
     path: Option<Spanned<Text>>,
     url: Option<Spanned<Text>>,
+    ca: Option<Spanned<Text>>,
+    cert: Option<Spanned<Text>>,
+    key: Option<Spanned<Text>>,
     stream: Option<Spanned<Text>>,
     group: Option<Spanned<Text>>,
     lease: Option<Spanned<Period>>,
@@ -57,6 +60,7 @@ pub(super) struct RawQueue {
     batch: Option<Spanned<usize>>,
     max_alert_size: Option<ByteCount>,
     max_crashes: Option<u32>,
+    dlq_alarm: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -69,6 +73,7 @@ pub(super) struct RawStore {
 #[serde(default)]
 pub(super) struct RawHost {
     in_flight: Option<Spanned<usize>>,
+    in_flight_bytes: Option<ByteCount>,
     grace: Option<Period>,
 }
 
@@ -168,6 +173,11 @@ impl RawConfig {
             host: HostConfig {
                 state_dir: place.path(self.state_dir.as_ref().map_or("state", |text| &text.0)),
                 in_flight: positive(self.host.in_flight, 256, "in_flight", place, findings),
+                // A permit for each byte; none would let nothing in.
+                in_flight_bytes: self
+                    .host
+                    .in_flight_bytes
+                    .map_or(16 << 20, |size| u32::try_from(size.0).unwrap_or(u32::MAX).max(1)),
                 grace: self.host.grace.map_or(Duration::from_secs(30), |period| period.0),
             },
             alert: alert_config(self.alert, place, findings),
@@ -213,6 +223,9 @@ impl RawQueue {
         match self.kind {
             RawKind::Directory => {
                 stray(at(&self.url), "url", "redis");
+                stray(at(&self.ca), "ca", "redis");
+                stray(at(&self.cert), "cert", "redis");
+                stray(at(&self.key), "key", "redis");
                 stray(at(&self.stream), "stream", "redis");
                 stray(at(&self.group), "group", "redis");
                 stray(self.lease.as_ref().map(|lease| lease.span().start), "lease", "redis");
@@ -228,11 +241,27 @@ impl RawQueue {
         {
             findings.push(place.finding(Some(lease.span().start), "lease must be at least 1s"));
         }
+        let files = (at(&self.ca).or(at(&self.cert)).or(at(&self.key)), at(&self.cert).xor(at(&self.key)));
+        let plain = self.url.as_ref().is_none_or(|url| !url.get_ref().0.starts_with("rediss"));
+        match files {
+            (_, Some(offset)) => {
+                findings.push(place.finding(Some(offset), "cert and key belong together; add the other one"));
+            }
+            (Some(offset), None) if plain && self.kind == RawKind::Redis => {
+                let message = "ca, cert and key are for TLS; write url = \"rediss://…\", or leave them out";
+                findings.push(place.finding(Some(offset), message));
+            }
+            _ => {}
+        }
+        let file = |text: Option<Spanned<Text>>| text.map(|text| place.path(&text.get_ref().0));
         QueueConfig {
             kind: match self.kind {
                 RawKind::Directory => QueueKind::Directory { path: place.path(&text(self.path, "queue")) },
                 RawKind::Redis => QueueKind::Redis(RedisConfig {
                     url: text(self.url, "redis://127.0.0.1:6379/0"),
+                    ca: file(self.ca),
+                    cert: file(self.cert),
+                    key: file(self.key),
                     stream: text(self.stream, "alerts"),
                     group: text(self.group, "dossier"),
                     lease: self.lease.map_or(Duration::from_secs(15), |lease| lease.into_inner().0),
@@ -243,6 +272,7 @@ impl RawQueue {
             batch: positive(self.batch, 100, "batch", place, findings),
             max_alert_size: self.max_alert_size.map_or(1 << 20, |size| size.0),
             max_crashes: self.max_crashes.unwrap_or(3).max(1),
+            dlq_alarm: self.dlq_alarm.unwrap_or(10_000).max(1),
         }
     }
 }

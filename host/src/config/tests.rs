@@ -257,3 +257,19 @@ fn a_probation_is_what_is_said_of_it_and_its_share_must_be_one() {
         assert!(finding.starts_with("dossier.toml:2:") && finding.contains("share"), "{finding}");
     }
 }
+
+#[test]
+fn files_for_tls_are_for_a_url_with_tls_and_a_certificate_comes_with_its_key() {
+    let queue = |rest: &str| format!("[queue]\nkind = \"redis\"\n{rest}");
+    let tls = "url = \"rediss+sentinel://a,b/main\"\nca = \"ca.pem\"\ncert = \"c.pem\"\nkey = \"c.key\"";
+    let QueueKind::Redis(redis) = parse(&queue(tls)).queue.kind else { panic!("it says redis") };
+    assert_eq!(redis.ca.as_deref(), Some(Path::new("etc/ca.pem")));
+    assert_eq!(redis.key.as_deref(), Some(Path::new("etc/c.key")));
+    assert!(
+        finding(&queue("url = \"redis://a\"\nca = \"ca.pem\""))
+            .contains("dossier.toml:4: ca, cert and key are for TLS")
+    );
+    assert!(finding(&queue("ca = \"ca.pem\"")).contains("rediss://"));
+    assert!(finding(&queue("url = \"rediss://a\"\ncert = \"c.pem\"")).contains("cert and key belong together"));
+    assert!(finding("[queue]\nca = \"ca.pem\"").contains("kind \"redis\""));
+}

@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::folder::{Found, list};
-pub(super) use self::load::check;
 use self::load::{Candidate, Known, Outcome, Purpose, load, missing, second_verdict};
+pub(super) use self::load::{check, rehearse};
 use super::loader::{Loaded, Loader};
 use super::probation::Probation;
 use crate::admin::Health;

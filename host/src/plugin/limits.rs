@@ -1,13 +1,13 @@
 //! What bounds a call: memory, tables and instances while it runs, its answer when it is done, and how each way to fail is
 //! told from the others. Fuel and time are wasmtime's and tokio's; [`super::instance`] sets them.
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, WasmBacktrace};
 
 use crate::alert::observables::{MAX_OBSERVABLES, Observable};
 use crate::dead_letter::Reason;
+use crate::json;
 use crate::pipeline::{Answer, Failure, Stage};
 use crate::record::Verdict;
 
@@ -222,85 +222,12 @@ impl RawAnswer {
 
 /// Checks that a text is a JSON object that every reader accepts, on one line.
 fn object(mut text: String) -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::from_str::<Object>(&text)?;
+    json::check_object(&text, json::FIELDS_LEVELS)?;
     // Between values a line break is only white space, and in a text it cannot stand: so the record stays on one line.
     if text.contains(['\n', '\r']) {
         text = text.replace(['\n', '\r'], " ");
     }
     RawValue::from_string(text)
-}
-
-/// Reads JSON to check it and keeps nothing. `serde_json`'s own way to skip values accepts lone surrogates and any depth;
-/// this one reads each text and stops at 128 levels.
-struct Strict;
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self, A::Error> {
-        while values.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
-        while entries.next_entry::<Self, Self>()?.is_some() {}
-        Ok(self)
-    }
-}
-
-/// The same for an object only.
-struct Object;
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for Object {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self, A::Error> {
-        Strict.visit_map(entries).map(|_| self).map_err(de::Error::custom)
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod reader;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::io;
 use std::path::Path;
@@ -34,7 +35,7 @@ use self::files::Unfinished;
 use self::folders::Folders;
 use self::reader::Reader;
 use self::taken::{AllTaken, Phase, Taken};
-use super::{Committed, Dead, Delivery, Depth, Queue, QueueError, Settled};
+use super::{Committed, Dead, Delivery, Depth, Place, Queue, QueueError, Settled, Walk};
 use crate::alert;
 use crate::config::QueueConfig;
 use crate::telemetry::Telemetry;
@@ -138,6 +139,9 @@ impl Queue for DirectoryQueue {
             let reader = Arc::clone(&self.reader);
             // When this is cancelled, what the thread took is dropped, and so given back.
             let taken = blocking(move || reader.lock().unwrap_or_else(PoisonError::into_inner).take(max)).await?;
+            if !taken.is_empty() {
+                failpoint!("alerts-read");
+            }
             if !taken.is_empty() || Instant::now() >= deadline {
                 return Ok(taken);
             }
@@ -166,6 +170,11 @@ impl Queue for DirectoryQueue {
     async fn depth(&self) -> Result<Depth, QueueError> {
         let counter = Arc::clone(&self.counter);
         self.at("count the alerts in", move |folders| counter.depth(folders)).await
+    }
+
+    async fn stuck(&self) -> Result<Vec<String>, QueueError> {
+        let reader = Arc::clone(&self.reader);
+        self.at("look at the alerts in", move |_| reader.lock().unwrap_or_else(PoisonError::into_inner).stuck()).await
     }
 
     async fn dead(&self, after: Option<&str>, limit: usize) -> Result<Vec<Dead>, QueueError> {
@@ -202,6 +211,10 @@ impl Queue for DirectoryQueue {
             Ok(bytes.filter(own).map(Bytes::from))
         })
         .await
+    }
+
+    fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
+        Box::new(walk::FolderWalk::new(&self.folders, place))
     }
 
     async fn close(&self) -> Result<(), QueueError> {

@@ -3,12 +3,13 @@
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
 //! does, `<stream>:accused` counts crashes of suspects that ran alone, `<stream>:dead:<entry>` remembers for a while who
-//! buried an entry. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share. Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever
+//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share. Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever
 //! producers send, the host's memory stays bounded.
 //!
 //! What the group's other consumers have in flight is theirs while their lease lives. A consumer without a lease, one made
 //! by hand included, is claimed from at once.
 
+mod address;
 mod answers;
 mod check;
 mod commit;
@@ -20,9 +21,11 @@ mod link;
 mod reaction;
 mod receive;
 mod reply;
+mod walk;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,7 +38,7 @@ use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
-use super::{Committed, Dead, Delivery, Depth, Queue, QueueError, Settled};
+use super::{Committed, Dead, Delivery, Depth, Flow, Place, Queue, QueueError, Settled, Walk};
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::GroupRecreated;
@@ -63,6 +66,9 @@ struct Shared {
     /// This host's name in the group, random: two hosts never have the same.
     consumer: String,
     lease: Duration,
+    marks: Mutex<keep::Marks>,
+    /// Whether another host was seen that has the same name.
+    has_twin: AtomicBool,
     /// How long an id is remembered; none is for ever.
     index_life: Option<Duration>,
     retention: Option<Duration>,
@@ -72,14 +78,21 @@ struct Shared {
     reader: Link,
     commands: Link,
     desk: SharedDesk,
+    /// Suspects that run alone now, each with the crashes that were noted before.
+    accused: Mutex<HashMap<String, u32>>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Shared {
+    fn accused(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        // A panic elsewhere leaves a map behind that is as good as before.
+        self.accused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends a command; makes the group again where it is gone.
     async fn query(&self, link: &Link, command: &Cmd) -> Result<Value, QueueError> {
         match link.query(command).await {
-            Err(error) if reaction::to(&error) == Reaction::MakeGroup => {
+            Err(error) if reaction::of(&error).reaction == Reaction::MakeGroup => {
                 self.make_group().await?;
                 link.query(command).await
             }
@@ -91,7 +104,7 @@ impl Shared {
     /// Runs a script; makes the group again where it is gone.
     async fn run(&self, link: &Link, call: &Call) -> Result<Value, QueueError> {
         match link.run(call).await {
-            Err(error) if reaction::to(&error) == Reaction::MakeGroup => {
+            Err(error) if reaction::of(&error).reaction == Reaction::MakeGroup => {
                 self.make_group().await?;
                 link.run(call).await
             }
@@ -103,6 +116,11 @@ impl Shared {
     fn failed(&self, link: &Link, error: &redis::RedisError) -> QueueError {
         // The server may have run what it did not answer, and taken alerts that nobody was told of.
         self.desk.lock().scan_within(Duration::ZERO);
+        // Where one connection is of no use, the other leads the same way: a commit must not find that out anew, in its own time.
+        if reaction::of(error).reaction == Reaction::Reconnect {
+            self.reader.forget();
+            self.commands.forget();
+        }
         link.error(error)
     }
 
@@ -142,14 +160,17 @@ impl RedisQueue {
             group: redis.group.clone(),
             consumer: uuid::Uuid::new_v4().simple().to_string(),
             lease: redis.lease,
+            marks: Mutex::new(keep::Marks::new()),
+            has_twin: AtomicBool::new(false),
             // An id must be known for as long as its record is there.
             index_life: redis.retention.map(|retention| retention.max(redis.dedupe_window)),
             retention: redis.retention,
             max_alert_size: config.max_alert_size,
             max_crashes: config.max_crashes,
-            reader: Link::new(&redis.url, receive::BLOCK + ANSWER)?,
-            commands: Link::new(&redis.url, ANSWER)?,
+            reader: Link::new(redis, receive::BLOCK + ANSWER)?,
+            commands: Link::new(redis, ANSWER)?,
             desk: SharedDesk::new(),
+            accused: Mutex::default(),
             telemetry,
         };
         shared.create_group().await?;
@@ -201,17 +222,21 @@ impl Queue for RedisQueue {
             return Err(QueueError::Broken("the queue is closed".into()));
         }
         self.join().await?;
+        self.shared.alone()?;
         self.shared.receive(max).await
     }
 
     async fn accuse(&self, suspect: &Delivery) -> Result<(), QueueError> {
         let receipt = commit::receipt(suspect)?;
+        self.shared.accused().insert(receipt.entry.clone(), receipt.crashes);
         self.shared.note(&receipt.entry, receipt.crashes + 1).await
     }
 
     async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError> {
         let receipt = commit::receipt(suspect)?;
-        self.shared.note(&receipt.entry, receipt.crashes).await
+        self.shared.note(&receipt.entry, receipt.crashes).await?;
+        self.shared.accused().remove(&receipt.entry);
+        Ok(())
     }
 
     async fn commit(&self, settled: &[Settled]) -> Result<Vec<Committed>, QueueError> {
@@ -242,6 +267,14 @@ impl Queue for RedisQueue {
         self.shared.record(id).await
     }
 
+    fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
+        self.shared.walk(place)
+    }
+
+    async fn flow(&self) -> Result<Option<Flow>, QueueError> {
+        self.shared.flow().await.map(Some)
+    }
+
     async fn close(&self) -> Result<(), QueueError> {
         self.closed.store(true, Ordering::Release);
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -249,6 +282,15 @@ impl Queue for RedisQueue {
         // Only when it is gone is it sure that no renewal follows.
         keeper.abort();
         let _ = keeper.await;
+        // What is pending under this name may be a twin's, and the lease is its.
+        if self.shared.alone().is_err() {
+            return Ok(());
+        }
+        // Who was still running alone when the grace was over did not crash the host.
+        let accused = std::mem::take(&mut *self.shared.accused());
+        for (entry, crashes) in accused {
+            self.shared.note(&entry, crashes).await?;
+        }
         self.shared.give_back().await
     }
 }

@@ -26,13 +26,20 @@ pub use self::plugin::{
     PluginDenied, PluginLoaded, PluginLogCut, PluginOnProbation, PluginPassed, PluginRefused, PluginRemoved,
     PluginSaid, PluginTakenOut, PluginUnfit,
 };
-pub use self::queue::{AlertsClaimed, EntriesLost, EntrySkipped, GroupRecreated, QueueRecovered, QueueTrouble};
+pub use self::queue::{
+    AlertsClaimed, CommitRefused, ConsumerShared, DeadLettersMany, EntriesLost, EntriesRescued, EntrySkipped,
+    GroupRecreated, QueueRecovered, QueueTrouble,
+};
 pub use self::table::{TableLoaded, TableRefused};
 
 /// Every alarm that `dossier_alarms_total` tells apart.
-pub(super) const ALARMS: [&str; 9] = [
+pub(super) const ALARMS: [&str; 13] = [
     "queue-trouble",
+    "commit-refused",
+    "consumer-shared",
+    "dead-letters",
     "entries-lost",
+    "entries-rescued",
     "entry-skipped",
     "group-recreated",
     "plugin-refused",

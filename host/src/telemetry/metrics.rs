@@ -131,6 +131,12 @@ metrics! {
         "queue_claimed_alerts", "Alerts taken over from hosts that are gone";
     queue_lost: Counter = Counter::default(),
         "queue_lost_entries", "Entries that vanished from the queue while they were pending";
+    queue_rescued: Counter = Counter::default(),
+        "queue_rescued_alerts", "Alerts that a host stored from its memory, because their entries were gone from the queue";
+    queue_refused: Counter = Counter::default(),
+        "queue_refused_commits", "Alerts that alone could not be committed when they first were to be";
+    dead_letters_over: Gauge = Gauge::default(),
+        "dead_letters_over_threshold", "1 while there are as many dead letters as dlq_alarm says, or more";
     queue_skipped: Counter = Counter::default(),
         "queue_skipped_entries", "Files in the queue's folder that are no alerts or cannot be read";
     queue_groups: Counter = Counter::default(),

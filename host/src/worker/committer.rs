@@ -1,6 +1,8 @@
 //! Commits what is done, many alerts at a time, and only then tells of it. The one place where an alert leaves the queue.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -11,7 +13,10 @@ use crate::admin::Health;
 use crate::dead_letter::Reason;
 use crate::queue::{Committed, Outcome, Settled};
 use crate::record::{Label, StepTrace};
-use crate::telemetry::events::AlertFinished;
+use crate::telemetry::events::{AlertFinished, CommitRefused};
+
+/// How long alerts wait that were refused alone, before they are tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// An alert that is done and not yet committed.
 pub(super) struct Settling {
@@ -32,8 +37,9 @@ pub(super) struct Story {
     pub started: Instant,
 }
 
-/// Commits whatever is done until all senders are gone. A queue that refuses is asked again until `abandon`; gives how many
-/// alerts stayed pending then.
+/// Commits whatever is done until all senders are gone. A queue that refuses is asked again until `abandon`, and nothing is read
+/// meanwhile; an alert that alone is refused waits here, in flight, and is tried again with others. Gives how many alerts stayed
+/// pending.
 pub(super) async fn run(
     shared: Arc<Shared>,
     health: Arc<Health>,
@@ -41,31 +47,84 @@ pub(super) async fn run(
     abandon: CancellationToken,
 ) -> usize {
     let batch = shared.config.queue.batch;
-    let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health);
+    let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health.clone());
     let mut settling = Vec::with_capacity(batch);
-    while finished.recv_many(&mut settling, batch).await > 0 {
-        let mut stories = Vec::with_capacity(settling.len());
-        let mut settled = Vec::with_capacity(settling.len());
-        for Settling { settled: one, story, room } in settling.drain(..) {
+    let mut refused = Refused { alerts: Vec::new(), again_at: Instant::now(), health };
+    loop {
+        tokio::select! {
+            taken = finished.recv_many(&mut settling, batch) => {
+                if taken == 0 {
+                    return refused.alerts.len();
+                }
+            }
+            () = tokio::time::sleep_until(refused.again_at), if !refused.alerts.is_empty() => {}
+        }
+        let again = refused.due();
+        shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
+        let (mut stories, mut settled) = (Vec::new(), Vec::new());
+        let before = again.len();
+        for Settling { settled: one, story, room } in again.into_iter().chain(settling.drain(..)) {
             stories.push((story, room));
             settled.push(one);
         }
+        failpoint!("commit-begins");
         let results = loop {
             match shared.queue.commit(&settled).await {
                 Ok(results) => break results,
-                Err(error) => trouble.pause(&error, &abandon).await,
+                Err(error) => {
+                    shared.commits.send_replace(false);
+                    trouble.pause(&error, &abandon).await;
+                }
             }
             if abandon.is_cancelled() {
-                return settled.len() + finished.len();
+                return settled.len() + finished.len() + refused.alerts.len();
             }
         };
+        failpoint!("commit-ended");
         trouble.over();
-        for ((settled, (story, room)), committed) in settled.iter().zip(stories).zip(&results) {
-            tell(&shared, settled, &story, committed);
-            drop(room);
+        shared.commits.send_replace(true);
+        for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate()
+        {
+            match committed {
+                Committed::Refused(error) => {
+                    if place >= before {
+                        let (id, entry) = (story.id.as_deref(), settled.delivery.entry.as_str());
+                        shared.telemetry.emit(&CommitRefused { id, entry, error: &error });
+                    }
+                    refused.add(Settling { settled, story, room }, error);
+                }
+                committed => tell(&shared, &settled, &story, &committed),
+            }
         }
+        shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
     }
-    0
+}
+
+/// Alerts that cannot be committed while others can.
+struct Refused {
+    alerts: Vec<Settling>,
+    again_at: Instant,
+    health: Arc<Health>,
+}
+
+impl Refused {
+    /// Takes them out when it is time to try them again.
+    fn due(&mut self) -> Vec<Settling> {
+        if self.alerts.is_empty() || Instant::now() < self.again_at {
+            return Vec::new();
+        }
+        self.health.note("refused alerts", None);
+        std::mem::take(&mut self.alerts)
+    }
+
+    /// Keeps one.
+    fn add(&mut self, alert: Settling, error: String) {
+        self.alerts.push(alert);
+        self.again_at = Instant::now() + REFUSED_PAUSE;
+        let count = self.alerts.len();
+        self.health
+            .note("refused alerts", Some(format!("{count} cannot be committed and stay pending; the last: {error}")));
+    }
 }
 
 fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed) {
@@ -75,6 +134,8 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
         Committed::Duplicate => (story.id.as_deref(), "duplicate"),
         Committed::Dead => (story.id.as_deref(), "dead"),
         Committed::Lost => (story.id.as_deref(), "lost"),
+        // It is not at its end: it is told of as `CommitRefused`.
+        Committed::Refused(_) => return,
     };
     shared.telemetry.emit(&AlertFinished {
         id,

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, mpsc};
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
 use super::committer::{Settling, Story};
 use super::{Room, Shared};
@@ -24,13 +25,15 @@ use crate::telemetry::events::QueueTrouble;
 /// How long to wait before the queue is asked again to take a note back.
 const ACQUIT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Takes one delivery to its end, or drops it when the host stops: it stays pending then.
+/// Takes one delivery to its end, or drops it when the host stops: it stays pending then. `first_turn` is dropped when the alert was worked
+/// on for the first time, whatever came of it.
 pub(super) async fn run(
     shared: Arc<Shared>,
     pipeline: Arc<Pipeline>,
     tables: Arc<Snapshot>,
     delivery: Delivery,
     room: Room,
+    first_turn: Option<DropGuard>,
     done: mpsc::Sender<Settling>,
 ) {
     let started = Instant::now();
@@ -39,7 +42,8 @@ pub(super) async fn run(
         Body::Refused { reason, detail } => dead(&delivery, received, started, None, (*reason, detail.clone(), None)),
         Body::Alert(bytes) => {
             let bytes = bytes.clone();
-            let enriched = AssertUnwindSafe(enrich(&shared, pipeline, tables, &delivery, bytes, received, started));
+            let enriched =
+                AssertUnwindSafe(enrich(&shared, pipeline, tables, &delivery, (bytes, received, started), first_turn));
             match enriched.catch_unwind().await {
                 Ok(Some(end)) => end,
                 Ok(None) => return,
@@ -64,11 +68,11 @@ async fn enrich(
     pipeline: Arc<Pipeline>,
     tables: Arc<Snapshot>,
     delivery: &Delivery,
-    bytes: Bytes,
-    received: Timestamp,
-    started: Instant,
+    (bytes, received, started): (Bytes, Timestamp, Instant),
+    mut first_turn: Option<DropGuard>,
 ) -> Option<(Outcome, Story)> {
     let first = Turn::begin(shared, delivery).await?;
+    failpoint!("alert-runs", &bytes);
     let alert = match shared.decoder.decode(bytes, received) {
         Ok(alert) => Arc::new(alert),
         Err(error) => {
@@ -83,7 +87,7 @@ async fn enrich(
     let mut run = Run::new(pipeline, tables, alert.clone(), shared.telemetry.clone());
     let mut turn = first;
     loop {
-        match run.advance().await {
+        match turn.work(shared, delivery, run.advance()).await {
             Progress::Done(finished) => {
                 let end = end(shared, delivery, &alert, *finished, started);
                 turn.end(shared, delivery).await;
@@ -91,6 +95,7 @@ async fn enrich(
             }
             Progress::Wait(until) => {
                 turn.end(shared, delivery).await;
+                first_turn.take();
                 shared.stop.run_until_cancelled(tokio::time::sleep_until(until)).await?;
                 turn = Turn::begin(shared, delivery).await?;
             }
@@ -107,12 +112,13 @@ enum Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// Waits for a turn; none when the queue refuses the note without which a suspect must not run: it goes back.
+    /// Waits for a turn; none when a suspect must not run and goes back: the host stops, or the queue refuses the note.
     async fn begin(shared: &'a Shared, delivery: &Delivery) -> Option<Self> {
         if !delivery.suspect {
             return Some(Self::Shared { _guard: shared.alone.read().await });
         }
-        let guard = shared.alone.write().await;
+        // A host that stops may be killed at any moment, which the note would lay to the suspect's charge.
+        let guard = shared.stop.run_until_cancelled(shared.alone.write()).await?;
         match shared.queue.accuse(delivery).await {
             Ok(()) => Some(Self::Alone { _guard: guard }),
             Err(error) => {
@@ -123,10 +129,31 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Ends it, for others only when the note is gone. The suspect did not crash the host, so the note is taken back; a queue that refuses is asked again, for as
-    /// long as the host goes on, because a note that stands counts as a crash. (A commit takes it back as well.)
+    /// Works in it. When the host is told to stop meanwhile, a suspect's note is taken back at once: whoever told it may kill it when
+    /// that takes too long, and then the suspect must not look guilty.
+    async fn work<T>(&self, shared: &Shared, delivery: &Delivery, work: impl Future<Output = T>) -> T {
+        if matches!(self, Self::Shared { .. }) {
+            return work.await;
+        }
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = shared.stop.cancelled() => {}
+        }
+        tokio::join!(work, Self::acquit(shared, delivery)).0
+    }
+
+    /// Ends it, for others only when the note is gone: the suspect did not crash the host.
     async fn end(self, shared: &Shared, delivery: &Delivery) {
-        let Self::Alone { _guard } = self else { return };
+        if matches!(self, Self::Alone { .. }) {
+            Self::acquit(shared, delivery).await;
+        }
+    }
+
+    /// Takes the note back. A queue that refuses is asked again, for as long as the host goes on, because a note that stands counts
+    /// as a crash. (A commit takes it back as well, and so does the queue when it is closed.)
+    async fn acquit(shared: &Shared, delivery: &Delivery) {
         while let Err(error) = shared.queue.acquit(delivery).await {
             let error = error.to_string();
             shared.telemetry.emit(&QueueTrouble { operation: "acquit", error: &error });
@@ -153,7 +180,7 @@ fn end(shared: &Shared, delivery: &Delivery, alert: &Alert, finished: Finished, 
         finished: Timestamp::now(),
         duration_us: micros(started.elapsed()),
         deliveries: delivery.deliveries,
-        attempts: delivery.attempts + 1,
+        attempts: delivery.attempts.saturating_add(1),
         history: [],
         steps: &finished.steps,
     };
@@ -197,7 +224,7 @@ fn dead(
         reason,
         detail,
         step,
-        attempts: delivery.attempts + 1,
+        attempts: delivery.attempts.saturating_add(1),
         deliveries: delivery.deliveries,
         first_seen: delivery.first_seen.unwrap_or(received),
         failed_at: Timestamp::now(),

@@ -145,12 +145,55 @@ async fn a_store_of_a_wrong_type_leaves_the_alert_pending_and_the_commit_works_o
 }
 
 #[tokio::test]
-async fn dead_letters_of_a_wrong_type_leave_the_alert_pending() {
+async fn dead_letters_of_a_wrong_type_leave_the_dead_pending_and_store_the_others() {
     let server = RedisServer::start().unwrap();
     let queue = open(&server).await;
-    send(&queue, &["1"]).await;
+    send(&queue, &["1", "2"]).await;
     let _: () = server.ask(&["SET", "alerts:dlq", "not a stream"]).unwrap();
-    let settled = [dead(receive_one(&queue).await, None, Reason::Trap)];
-    assert!(matches!(queue.commit(&settled).await, Err(QueueError::Broken(_))));
-    assert_eq!(length(&server, "alerts"), 1);
+    let mut got = receive(&queue, 2).await;
+    let settled = [dead(got.remove(0), None, Reason::Trap), stored(got.remove(0), "X")];
+    let ends = queue.commit(&settled).await.unwrap();
+    assert!(
+        matches!(&ends[0], Committed::Refused(why) if why.contains("WRONGTYPE") && why.contains("rename")),
+        "{ends:?}"
+    );
+    assert_eq!(ends[1], Committed::Stored);
+    assert_eq!((length(&server, "alerts"), length(&server, "alerts:enriched")), (1, 1));
+    let _: () = server.ask(&["DEL", "alerts:dlq"]).unwrap();
+    assert_eq!(queue.commit(&settled).await.unwrap(), [Committed::Dead, Committed::Stored]);
+    assert_eq!((length(&server, "alerts"), length(&server, "alerts:dlq")), (0, 1));
+}
+
+#[tokio::test]
+async fn an_alert_whose_own_key_holds_something_else_is_refused_alone_until_it_is_mended() {
+    let server = RedisServer::start().unwrap();
+    let queue = open(&server).await;
+    send(&queue, &["1", "2", "3"]).await;
+    let _: i64 = server.ask(&["LPUSH", "alerts:id:B", "no place"]).unwrap();
+    let settled: Vec<_> =
+        receive(&queue, 3).await.into_iter().zip(["A", "B", "C"]).map(|(delivery, id)| stored(delivery, id)).collect();
+    for _ in 0..2 {
+        let ends = queue.commit(&settled).await.unwrap();
+        assert!(matches!(&ends[1], Committed::Refused(why) if why.contains("WRONGTYPE")), "{ends:?}");
+        assert_eq!((&ends[0], &ends[2]), (&Committed::Stored, &Committed::Stored));
+        assert_eq!((length(&server, "alerts"), length(&server, "alerts:enriched")), (1, 2));
+    }
+    let _: i64 = server.ask(&["DEL", "alerts:id:B"]).unwrap();
+    assert_eq!(queue.commit(&settled).await.unwrap(), [Committed::Stored, Committed::Stored, Committed::Stored]);
+    assert_eq!((length(&server, "alerts"), length(&server, "alerts:enriched")), (0, 3));
+}
+
+#[tokio::test]
+async fn what_nobody_has_any_more_is_stored_by_who_holds_it_and_what_others_did_is_not() {
+    let server = RedisServer::start().unwrap();
+    let queue = open(&server).await;
+    send(&queue, &["1", "2"]).await;
+    let mut got = receive(&queue, 2).await;
+    let _: i64 = server.ask(&["DEL", "alerts"]).unwrap();
+    let settled = [stored(got.remove(0), "A"), dead(got.remove(0), None, Reason::Trap)];
+    let ends = commit_all(&queue, settled.into()).await;
+    assert_eq!(ends, [Committed::Stored, Committed::Dead]);
+    assert_eq!((length(&server, "alerts:enriched"), length(&server, "alerts:dlq")), (1, 1));
+    let letter = queue.dead(None, 1).await.unwrap().remove(0);
+    assert_eq!(queue.dead_body(&letter.key).await.unwrap().unwrap(), "2");
 }

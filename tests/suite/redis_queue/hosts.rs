@@ -1,5 +1,8 @@
 //! Several hosts on one group, hosts that die, and alerts that kill them.
 
+use dossier::queue::QueueError;
+use dossier_tests::host::wait_for;
+
 use super::*;
 
 /// A host that dies: nothing is given back, nothing renewed.
@@ -77,6 +80,34 @@ async fn a_late_commit_of_a_host_that_lost_its_alert_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_late_commit_that_came_to_something_else_puts_nothing_in_two_places() {
+    let server = RedisServer::start().unwrap();
+    let (first, second) = (open(&server).await, open(&server).await);
+    send(&first, &["1", "2", "3"]).await;
+    let mut late = receive(&first, 3).await;
+    let script = "for _, key in ipairs(redis.call('KEYS', 'alerts:lease:*')) do redis.call('DEL', key) end return 0";
+    let _: i64 = server.ask(&["EVAL", script, "0"]).unwrap();
+    let mut taken = receive(&second, 3).await;
+    taken.sort_by(|a, b| a.entry.cmp(&b.entry));
+    late.sort_by(|a, b| a.entry.cmp(&b.entry));
+    let settled = vec![
+        stored(taken.remove(0), "A"),
+        dead(taken.remove(0), Some("B"), Reason::Trap),
+        // Other bytes under an id that is taken.
+        stored(taken.remove(0), "A"),
+    ];
+    let done = commit_all(&second, settled).await;
+    assert!(matches!(done[..], [Committed::Stored, Committed::Dead, Committed::Conflict(_)]), "{done:?}");
+    let settled = vec![
+        dead(late.remove(0), Some("A"), Reason::Trap),
+        stored(late.remove(0), "B"),
+        dead(late.remove(0), Some("A"), Reason::Trap),
+    ];
+    assert_eq!(commit_all(&first, settled).await, [Committed::Lost, Committed::Lost, Committed::Lost]);
+    assert_eq!((length(&server, "alerts:enriched"), length(&server, "alerts:dlq")), (2, 1));
+}
+
+#[tokio::test]
 async fn a_clean_close_makes_no_suspects_and_others_take_over_at_once() {
     let server = RedisServer::start().unwrap();
     let (redis, queue_config) = config(&server);
@@ -103,7 +134,30 @@ async fn a_suspect_that_was_not_tried_is_a_suspect_after_a_clean_close_too() {
     let second = open(&server).await;
     assert!(receive_one(&second).await.suspect);
     second.close().await.unwrap();
-    assert!(receive_one(&open(&server).await).await.suspect);
+    let third = open(&server).await;
+    let suspect = receive_one(&third).await;
+    // One host died with it; what the second one gave back was no delivery.
+    assert_eq!((suspect.suspect, suspect.deliveries), (true, 2));
+}
+
+#[tokio::test]
+async fn of_a_suspect_that_was_deleted_from_the_stream_no_note_is_left() {
+    let server = RedisServer::start().unwrap();
+    let first = open(&server).await;
+    send(&first, &["1"]).await;
+    let held = receive(&first, 1).await;
+    die(first, held);
+    let second = open(&server).await;
+    let suspect = receive_one(&second).await;
+    second.accuse(&suspect).await.unwrap();
+    assert_eq!(server.ask::<u64>(&["XDEL", "alerts", &suspect.entry]).unwrap(), 1);
+    die(second, vec![suspect]);
+    let third = open(&server).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.ask::<u64>(&["HLEN", "alerts:accused"]).unwrap() > 0 {
+        assert!(Instant::now() < deadline, "the note is still there");
+        assert!(third.receive(1).await.unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
@@ -226,4 +280,31 @@ async fn two_hosts_share_a_stream_and_each_alert_is_stored_once() {
     let (one, two) = tokio::join!(work(first), work(second));
     assert_eq!(one + two, 500);
     assert_eq!((length(&server, "alerts"), length(&server, "alerts:enriched")), (0, 500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_a_failover_set_back_is_renewed_and_one_that_another_renews_ends_the_host() {
+    let server = RedisServer::start().unwrap();
+    let queue = open(&server).await;
+    assert!(queue.receive(1).await.unwrap().is_empty());
+    let key = server.ask::<Vec<String>>(&["KEYS", "alerts:lease:*"]).unwrap().remove(0);
+    let mark = || server.ask::<String>(&["GET", &key]).unwrap();
+    let first = mark();
+    let renewed = || wait_for("the lease to be renewed", || (mark() != first).then_some(()));
+    renewed();
+    let _: () = server.ask(&["SET", &key, &first, "PX", "1200"]).unwrap();
+    renewed();
+    assert!(queue.receive(1).await.is_ok());
+
+    let _: () = server.ask(&["SET", &key, "another's", "PX", "5000"]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let error = loop {
+        match queue.receive(1).await {
+            Err(error) => break error,
+            Ok(_) => assert!(Instant::now() < deadline, "not noticed"),
+        }
+    };
+    assert!(matches!(&error, QueueError::Broken(said) if said.contains("another host")), "{error}");
+    queue.close().await.unwrap();
+    assert_eq!(mark(), "another's");
 }

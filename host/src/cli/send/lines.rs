@@ -28,7 +28,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Looks whether all of them are there, so that nothing is sent when one is not.
+    /// Looks whether all of them are there, so that nothing is done when one is not.
     ///
     /// # Errors
     /// The first that is not there, is a directory, or may not be read.
@@ -40,10 +40,9 @@ impl Source {
         let mut source = Self { path: path.to_owned(), size: None };
         if !source.is_stdin() {
             let metadata = File::open(path).and_then(|file| file.metadata());
-            let metadata =
-                metadata.map_err(|error| anyhow!("cannot read {}: {error}; nothing was sent", path.display()))?;
+            let metadata = metadata.map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
             if metadata.is_dir() {
-                bail!("{} is a directory; name the files in it; nothing was sent", path.display());
+                bail!("{} is a directory; name the files in it", path.display());
             }
             source.size = metadata.is_file().then_some(metadata.len());
         }

@@ -271,6 +271,55 @@ async fn refused_steps(loader: &Loader, plugin: &str, file: &Path) -> Vec<Checke
     steps.into_iter().map(of).collect()
 }
 
+/// The steps that a host would run if it started now and a plugin's file were this one. Changes nothing.
+///
+/// # Errors
+/// Why it would not serve: this file is refused, or a required plugin is missing.
+pub(in crate::plugin) async fn rehearse(loader: &Loader, plugin: &str, file: &File) -> Result<Vec<LoadedStep>, String> {
+    let config = &loader.config;
+    let folder = &config.plugins.dir;
+    let unreadable = |error| format!("the plugins folder {} cannot be read: {error}", folder.display());
+    let files = list(folder).map_err(unreadable)?;
+    let instead = loader.load(plugin, file, None).await.map_err(|error| error.to_string())?;
+    let mut serving = BTreeMap::from([(plugin.to_owned(), Arc::new(instead))]);
+    let mut refused = BTreeMap::new();
+    for (other, found) in files.iter().filter(|(other, _)| *other != plugin) {
+        if !config.plugins.auto && !loader.is_named(other) {
+            continue;
+        }
+        match load(loader, other, found, Known::default(), Purpose::Start).await {
+            Outcome::Loaded(candidate) | Outcome::Refused { instead: Some(candidate), .. } => {
+                serving.insert(other.clone(), candidate.loaded);
+            }
+            Outcome::Refused { why, instead: None, .. } => _ = refused.insert(other.clone(), why),
+            Outcome::Changed | Outcome::Same(_) => {
+                return Err(format!("{other}.wasm is being written; try again when that is done"));
+            }
+        }
+    }
+    let mut steps = Vec::new();
+    for step in &config.steps {
+        let loaded = serving.get(&step.plugin);
+        let loaded = loaded.and_then(|loaded| loaded.steps.iter().find(|loaded| loaded.config.name == step.name));
+        match loaded {
+            Some(loaded) => steps.push(loaded.clone()),
+            None if step.required => {
+                return Err(match refused.get(&step.plugin) {
+                    Some(why) => format!("plugin \"{}\" is refused: {why}", step.plugin),
+                    None => missing(&step.name, &folder.join(format!("{}.wasm", step.plugin))),
+                });
+            }
+            None => steps.push(LoadedStep::absent(step.clone())),
+        }
+    }
+    let unnamed = serving.iter().filter(|(plugin, _)| !loader.is_named(plugin));
+    steps.extend(unnamed.flat_map(|(_, loaded)| loaded.steps.iter().cloned()));
+    match second_verdict(steps.iter()) {
+        None => Ok(steps),
+        Some(why) => Err(why),
+    }
+}
+
 /// What is said of a required step whose plugin is not there.
 pub(super) fn missing(step: &str, path: &Path) -> String {
     format!("step \"{step}\": {} is not there; put the plugin there, or set required = false", path.display())

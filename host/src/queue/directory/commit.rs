@@ -75,13 +75,16 @@ impl Trouble {
 /// Commits a batch.
 pub(super) fn commit(folders: &Folders, jobs: &[Job]) -> Result<Vec<Committed>, QueueError> {
     let mut trouble = Trouble::default();
+    // Dead letters that cannot be written hold up no records.
+    let mut burying = Trouble::default();
     let mut phases: Vec<_> = jobs.iter().map(|job| job.taken.phase()).collect();
     store(folders, jobs, &mut phases, &mut trouble);
-    bury(folders, jobs, &mut phases, &mut trouble);
+    bury(folders, jobs, &mut phases, &mut burying);
     finish(folders, jobs, &mut phases, &mut trouble);
-    let done = phases.iter().map(|phase| match &**phase {
-        Phase::Over(committed) => Some(committed.clone()),
-        Phase::Held(_) | Phase::Placed { .. } => None,
+    let done = phases.iter().zip(jobs).map(|(phase, job)| match (&**phase, &job.outcome, &burying.0) {
+        (Phase::Over(committed), ..) => Some(committed.clone()),
+        (Phase::Held(_), Outcome::Dead(_), Some(error)) => Some(Committed::Refused(error.to_string())),
+        (Phase::Held(_) | Phase::Placed { .. }, ..) => None,
     });
     match (trouble.0, done.collect()) {
         (None, Some(committed)) => Ok(committed),
@@ -173,9 +176,16 @@ struct Stored<'a> {
     alert: &'a RawValue,
 }
 
-/// Whether a file holds this alert's record under this id. The alerts are compared as they stand in the records: white
-/// space around an alert is not stored and tells no two apart.
+/// Whether a file holds this alert's record under this id.
 fn is_stored(path: &Path, id: &str, record: &Record) -> io::Result<bool> {
+    let ours = record.json(id);
+    let Ok(ours) = serde_json::from_slice::<Stored>(&ours) else { return Ok(false) };
+    holds(path, id, ours.alert)
+}
+
+/// Whether a file holds the record of this alert under this id. The alerts are compared as they stand in the records: white
+/// space around an alert is not stored and tells no two apart.
+fn holds(path: &Path, id: &str, alert: &RawValue) -> io::Result<bool> {
     let there = match files::open_plain(path) {
         Ok((mut file, _)) => {
             let mut bytes = Vec::new();
@@ -186,12 +196,29 @@ fn is_stored(path: &Path, id: &str, record: &Record) -> io::Result<bool> {
         Err(error) if files::is_anothers(&error) => return Ok(false),
         Err(error) => return Err(error),
     };
-    let ours = record.json(id);
-    let (Ok(there), Ok(ours)) = (serde_json::from_slice::<Stored>(&there), serde_json::from_slice::<Stored>(&ours))
-    else {
+    let Ok(there) = serde_json::from_slice::<Stored>(&there) else { return Ok(false) };
+    Ok(there.id == id && there.alert.get() == alert.get())
+}
+
+/// Whether this very alert is stored: by a host that died before it could let go of it, perhaps. What is stored stays so,
+/// whatever comes of the alert now; were it buried as well, it would be in two places.
+fn is_stored_already(folders: &Folders, job: &Job, letter: &DeadLetter) -> io::Result<bool> {
+    let (Some(id), Some(bytes)) = (&letter.id, &job.bytes) else { return Ok(false) };
+    let Ok(alert) = serde_json::from_slice::<&RawValue>(bytes) else { return Ok(false) };
+    let path = |id: &str| folders.processed.join(format!("{}.json", alert::file_stem(id)));
+    if files::stamp(&path(id))?.is_none() {
         return Ok(false);
-    };
-    Ok(there.id == ours.id && there.alert.get() == ours.alert.get())
+    }
+    let conflict = format!("{id}~{}", hash8(Box::new(io::Cursor::new(bytes.clone())))?);
+    for id in std::iter::once(id.clone()).chain(numbered(&conflict)) {
+        if files::stamp(&path(&id))?.is_none() {
+            return Ok(false);
+        }
+        if holds(&path(&id), &id, alert)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Puts the dead letters where they belong.
@@ -208,6 +235,12 @@ fn bury(folders: &Folders, jobs: &[Job], phases: &mut [MutexGuard<'_, Phase>], t
                 lock.release();
             }
         } else if input != Input::Lost {
+            let stored = is_stored_already(folders, job, letter);
+            let Some(stored) = trouble.note("look for a record in", &folders.processed, stored) else { continue };
+            if stored {
+                placed(phase, Committed::Duplicate, input == Input::Same, job.taken.was_dead.clone());
+                continue;
+            }
             let draft = folders.draft_letter(letter);
             if let Some(draft) = trouble.note("put a dead letter into", &folders.errors, draft) {
                 drafts.push((index, letter, input == Input::Same, draft));

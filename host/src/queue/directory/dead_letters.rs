@@ -3,7 +3,7 @@
 //! A `.reason` whose `.json` is gone belongs to an alert that was moved back to `pending`: it keeps the alert's attempts.
 //! Whoever changes the folder holds its lock; a person who moves files about does not, and so nothing is taken for sure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +19,6 @@ use super::super::Dead;
 use super::files::{self, Unfinished};
 use super::folders::Folders;
 use super::lock;
-use crate::alert;
 use crate::dead_letter::{DeadLetter, Reason, SCHEMA};
 
 /// The largest `.reason` that is read, in bytes.
@@ -86,29 +85,58 @@ impl Folders {
         file.replace(&self.dead_reason(key))
     }
 
-    /// The key that somebody means: a key, or an alert's id.
-    fn dead_key(&self, said: &str) -> io::Result<Option<String>> {
-        let plain = !said.is_empty() && !said.starts_with('.') && !said.contains(['/', '\0']) && said.len() <= 240;
-        for key in plain.then(|| said.to_owned()).into_iter().chain([alert::file_stem(said)]) {
-            if files::stamp(&self.dead_json(&key))?.is_some() {
-                return Ok(Some(key));
+    /// Removes reasons that tell of nothing any more: a process died after it had dropped the letter's bytes, or had written a reason that
+    /// it then had no use for. Another alert's first failure must not look like its second.
+    pub(super) fn remove_orphans(&self) -> io::Result<()> {
+        let (mut letters, mut reasons) = (HashSet::new(), Vec::new());
+        for entry in files::visible(&self.errors)? {
+            let name = entry?.file_name();
+            let Some((key, kind)) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
+            match kind {
+                "json" => _ = letters.insert(key.to_owned()),
+                "reason" => reasons.push(key.to_owned()),
+                _ => {}
             }
         }
-        Ok(None)
+        reasons.retain(|key| !letters.contains(key));
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock_errors()?;
+        for key in reasons {
+            let file = format!("{key}.json");
+            // In this order, and the first one twice: somebody may move the file while this looks.
+            let at = [&self.errors, &self.pending, &self.errors].map(|folder| files::stamp(&folder.join(&file)));
+            if at.into_iter().collect::<io::Result<Vec<_>>>()?.iter().all(Option::is_none) {
+                files::remove(&self.dead_reason(&key))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a dead letter of this key. Only the key itself counts: were an id taken for one, a key whose letter has just
+    /// been replayed could mean another alert's.
+    fn is_dead(&self, key: &str) -> io::Result<bool> {
+        let plain = !key.is_empty() && !key.starts_with('.') && !key.contains(['/', '\0']) && key.len() <= 240;
+        Ok(plain && files::stamp(&self.dead_json(key))?.is_some())
     }
 
     /// The bytes of a dead letter.
-    pub(super) fn dead_body(&self, said: &str) -> io::Result<Option<Bytes>> {
-        let Some(key) = self.dead_key(said)? else { return Ok(None) };
-        Ok(files::read_plain(&self.dead_json(&key), u64::MAX)?.map(Bytes::from))
+    pub(super) fn dead_body(&self, key: &str) -> io::Result<Option<Bytes>> {
+        if !self.is_dead(key)? {
+            return Ok(None);
+        }
+        Ok(files::read_plain(&self.dead_json(key), u64::MAX)?.map(Bytes::from))
     }
 
     /// Moves a dead letter to `pending`, where nothing has its name; false when it is gone.
-    pub(super) fn replay(&self, said: &str) -> io::Result<bool> {
+    pub(super) fn replay(&self, key: &str) -> io::Result<bool> {
         let _lock = self.lock_errors()?;
-        let Some(key) = self.dead_key(said)? else { return Ok(false) };
-        let json = self.dead_json(&key);
-        for name in super::numbered(&key) {
+        if !self.is_dead(key)? {
+            return Ok(false);
+        }
+        let json = self.dead_json(key);
+        for name in super::numbered(key) {
             let file = format!("{name}.json");
             let target = self.pending.join(&file);
             // What a dead host left under this name counts against another delivery.
@@ -118,7 +146,7 @@ impl Folders {
                 if files::stamp(&target)?.is_some() || files::stamp(&self.dead_json(&name))?.is_some() {
                     continue;
                 }
-                if let Ok(letter) = self.letter(&key) {
+                if let Ok(letter) = self.letter(key) {
                     self.write_letter(&name, &letter)?;
                 }
             }
@@ -128,7 +156,7 @@ impl Folders {
                 Some(true) => {}
             }
             if name != key {
-                files::remove(&self.dead_reason(&key))?;
+                files::remove(&self.dead_reason(key))?;
             }
             files::sync_folder(&self.pending)?;
             files::sync_folder(&self.errors)?;
@@ -138,11 +166,13 @@ impl Folders {
     }
 
     /// Deletes a dead letter; false when it is gone.
-    pub(super) fn discard(&self, said: &str) -> io::Result<bool> {
+    pub(super) fn discard(&self, key: &str) -> io::Result<bool> {
         let _lock = self.lock_errors()?;
-        let Some(key) = self.dead_key(said)? else { return Ok(false) };
-        let gone = files::remove(&self.dead_json(&key))?;
-        files::remove(&self.dead_reason(&key))?;
+        if !self.is_dead(key)? {
+            return Ok(false);
+        }
+        let gone = files::remove(&self.dead_json(key))?;
+        files::remove(&self.dead_reason(key))?;
         files::sync_folder(&self.errors)?;
         Ok(gone)
     }

@@ -38,8 +38,10 @@ impl Unfinished {
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         // Made first, so that a disk that is full half-way leaves nothing behind.
         let mut unfinished = Self { path: Some(path), file };
+        failpoint!("file-made", about(unfinished.path.as_deref()));
         for part in bytes {
             unfinished.file.write_all(part)?;
+            failpoint!("file-written", about(unfinished.path.as_deref()));
         }
         // Asks for write-back now, so that the disk is at work before a batch is waited for (10,000 files a second in place
         // of 2,500 on an idle ext4). It is a hint, so it cannot fail in a way that matters.
@@ -54,7 +56,9 @@ impl Unfinished {
 
     /// Waits until the bytes are on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync_all()?;
+        failpoint!("file-synced", about(self.path.as_deref()));
+        Ok(())
     }
 
     /// Gives it its name, unless that is taken; true when it got it.
@@ -70,7 +74,8 @@ impl Unfinished {
     /// Gives it its name, in the place of whatever has it.
     pub(super) fn replace(mut self, path: &Path) -> io::Result<()> {
         if let Some(from) = self.path.take() {
-            fs::rename(from, path)?;
+            fs::rename(&from, path)?;
+            failpoint!("file-replaced", &[about(Some(&from)), about(Some(path))].join(&b' '));
         }
         Ok(())
     }
@@ -111,10 +116,19 @@ impl Drop for Unfinished {
     }
 }
 
+/// What a failpoint is about.
+#[cfg(feature = "failpoints")]
+fn about(path: Option<&Path>) -> &[u8] {
+    path.map_or(b"", |path| path.as_os_str().as_bytes())
+}
+
 /// Renames a file unless the new name is taken; true when it was renamed.
 pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            failpoint!("file-renamed", &[about(Some(from)), about(Some(to))].join(&b' '));
+            Ok(true)
+        }
         Err(rustix::io::Errno::EXIST) => Ok(false),
         // File systems without it (NFS) can still do it in two steps: both names are the same file in between.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => match fs::hard_link(from, to) {
@@ -128,12 +142,16 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
 
 /// Waits until the names in a folder are on the disk.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    File::open(folder)?.sync_all()?;
+    failpoint!("folder-synced", about(Some(folder)));
+    Ok(())
 }
 
 /// Removes a file; false when it is gone already.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
-    present(fs::remove_file(path)).map(|done| done.is_some())
+    let removed = present(fs::remove_file(path))?.is_some();
+    failpoint!("file-removed", about(Some(path)));
+    Ok(removed)
 }
 
 /// None in the place of "not found".

@@ -50,6 +50,7 @@ impl Folders {
         for folder in self.all() {
             files::remove_stale(folder).map_err(|error| files::unavailable("clear", folder, &error))?;
         }
+        self.remove_orphans().map_err(|error| files::unavailable("clear", &self.errors, &error))?;
         match self.problems().into_iter().next() {
             None => Ok(()),
             Some(problem) => Err(QueueError::Broken(problem)),

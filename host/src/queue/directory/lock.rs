@@ -48,6 +48,7 @@ impl Lock {
     /// Takes the lock and counts the delivery; none when another host has it.
     pub(super) fn take(path: PathBuf, now: Timestamp) -> io::Result<Option<Self>> {
         let Some((file, prior)) = grab(&path, true)? else { return Ok(None) };
+        failpoint!("lock-made");
         let note = match prior {
             None => Note { deliveries: 1, accused: 0, first_seen: now },
             Some(prior) => Note { deliveries: prior.deliveries.saturating_add(1), ..prior },
@@ -57,6 +58,7 @@ impl Lock {
             lock.release();
             return Err(error);
         }
+        failpoint!("lock-noted");
         Ok(Some(lock))
     }
 
@@ -64,6 +66,7 @@ impl Lock {
     pub(super) fn accuse(&mut self, accused: u32) -> io::Result<()> {
         let note = Note { accused, ..self.note };
         write(&self.file, &note)?;
+        failpoint!("lock-accused");
         self.file.sync_data()?;
         self.note = note;
         Ok(())

@@ -171,6 +171,19 @@ impl Reader {
         }
     }
 
+    /// Files that were complained about and still lie there.
+    pub(super) fn stuck(&self) -> io::Result<Vec<String>> {
+        let mut stuck = Vec::new();
+        for name in &self.skipped {
+            let data = files::present(fs::symlink_metadata(self.folders.pending.join(name)))?;
+            if data.is_some_and(|data| data.is_file()) {
+                stuck.push(name.to_string_lossy().into_owned());
+            }
+        }
+        stuck.sort();
+        Ok(stuck)
+    }
+
     /// Looks for the locks that dead hosts left, now and then.
     fn look_for_suspects(&mut self) -> Result<(), QueueError> {
         if self.looked.is_some_and(|then| then.elapsed() < LOOK_FOR_SUSPECTS) {

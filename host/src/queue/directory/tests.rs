@@ -108,6 +108,7 @@ async fn open(path: &Path) -> Result<DirectoryQueue, QueueError> {
         batch: 100,
         max_alert_size: MAX_ALERT_SIZE,
         max_crashes: MAX_CRASHES,
+        dlq_alarm: 10_000,
     };
     DirectoryQueue::open(path, &config, Arc::new(Telemetry::default())).await
 }

@@ -44,7 +44,7 @@ impl RedisAnswers {
     /// # Errors
     /// [`QueueError::Broken`] when the URL is none.
     pub fn new(redis: &RedisConfig, telemetry: Arc<Telemetry>) -> Result<Self, QueueError> {
-        let link = Link::new(&redis.url, PATIENCE)?;
+        let link = Link::new(redis, PATIENCE)?;
         Ok(Self { link, keys: Keys::new(&redis.stream), resting: Mutex::default(), telemetry })
     }
 

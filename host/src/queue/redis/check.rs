@@ -14,7 +14,7 @@ const VERSION: (u32, u32) = (6, 2);
 
 /// Looks at the server and at the keys of the queue; gives what is wrong, each with what to do.
 pub(super) async fn check(config: &RedisConfig) -> Vec<String> {
-    let link = match Link::new(&config.url, Duration::from_secs(5)) {
+    let link = match Link::new(config, Duration::from_secs(5)) {
         Ok(link) => link,
         Err(error) => return vec![error.to_string()],
     };
@@ -24,10 +24,16 @@ pub(super) async fn check(config: &RedisConfig) -> Vec<String> {
         Err(error) => return vec![link.error(&error).to_string()],
     };
     server(&info, &config.stream, link.place(), &mut problems);
+    if info.contains("cluster_enabled:1") && !link.is_cluster() {
+        problems.push(format!(
+            "redis at {} is a node of a Cluster, which may give the stream to another node; name some of its nodes, url = \
+             \"redis+cluster://host:port,host:port\"",
+            link.place()
+        ));
+    }
     let keys = Keys::new(&config.stream);
-    for (key, kind) in
-        [(&keys.stream, "stream"), (&keys.store, "stream"), (&keys.dead, "stream"), (&keys.accused, "hash")]
-    {
+    let hashes = [(&keys.accused, "hash"), (&keys.ledger, "hash")];
+    for (key, kind) in [&keys.stream, &keys.store, &keys.dead].map(|key| (key, "stream")).into_iter().chain(hashes) {
         match ask(&link, redis::cmd("TYPE").arg(key)).await.map(|value| reply::text(value).unwrap_or_default()) {
             Ok(found) if found == "none" || found == kind => {}
             Ok(found) => problems.push(format!(

@@ -1,6 +1,6 @@
 -- Takes over what consumers without a lease have pending, and removes those that have nothing left.
 -- The counter of each entry goes up by one: from 0 (given back at a clean shutdown) to 1, otherwise above 1: a suspect.
--- KEYS: stream
+-- KEYS: stream, accused
 -- ARGV: group, consumer, prefix of leases (same hash tag as the stream), how many entries at most
 -- Gives {{{consumer, entries taken}…}, {entries that were trimmed while they were pending…}}.
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -23,6 +23,7 @@ for _, flat in ipairs(consumers) do
         if #got == 0 then
           lost[#lost + 1] = id
           redis.call('XACK', KEYS[1], ARGV[1], id)
+          redis.pcall('HDEL', KEYS[2], id)
         else
           taken = taken + 1
         end

@@ -1,6 +1,6 @@
--- Gives back what this consumer has pending and ends its lease. Entries of which no host died get the counter 0, so that
--- whoever claims them does not take them for suspects; suspects stay suspects.
--- KEYS: stream, lease
+-- Gives back what this consumer has pending and ends its lease. Each counter goes down by one, as whoever claims the entry raises it by
+-- one: this delivery never was. Suspects stay suspects.
+-- KEYS: stream, lease, accused
 -- ARGV: group, consumer
 -- Gives the entries that were trimmed while they were pending.
 redis.call('DEL', KEYS[2])
@@ -9,12 +9,12 @@ while true do
   local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], from, '+', 1000, ARGV[2])
   if pending.err then return pending end
   for _, entry in ipairs(pending) do
-    local counter = entry[4]
-    if counter == 1 then counter = 0 end
+    local counter = math.max(entry[4] - 1, 0)
     local kept = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry[1], 'RETRYCOUNT', counter, 'JUSTID')
     if #kept == 0 then
       lost[#lost + 1] = entry[1]
       redis.call('XACK', KEYS[1], ARGV[1], entry[1])
+      redis.pcall('HDEL', KEYS[3], entry[1])
     end
     from = '(' .. entry[1]
   end

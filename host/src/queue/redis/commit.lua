@@ -1,27 +1,45 @@
 -- Stores alerts or puts them into the dead letters, and lets go of them: only of those that this consumer still owns.
 -- A script that fails half-way undoes nothing, so each alert is added first, then indexed, and only then let go of; an
--- error ends the work, and what was done before it is told beside it.
--- KEYS: stream, store, dead letters, accused. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
+-- error ends the work, and what was done before it is told beside it. An error that is about one alert's own keys refuses this
+-- alert alone.
+-- KEYS: stream, store, dead letters, accused, ledger. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
 -- the stream's hash tag, so all of them are in one slot of a Cluster.
 -- ARGV: group, consumer, prefix of the index, prefix of notes, life of the index in ms (0: for ever), retention of the
 -- store in ms (0: for ever), life of a note in ms, then for each alert its entry and
 --   'store', id, sha256, head, id in a conflict, head in a conflict, rest    or
---   'dead', id, reason, step, attempts, first seen, letter, '' or the original bytes, for an entry that was trimmed
--- Gives {{outcome…}, '' or the error that ended it}.
+--   'dead', id, sha256, id in a conflict, reason, step, attempts, first seen, letter, '' or the original bytes, for an entry
+--   that was trimmed
+-- Gives {{outcome…}, '' or the error that ended it, how many were done although their entry was gone from the stream}.
 local stream, store, dlq, accused = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, index, notes, index_life, retention, note_life =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
 
--- Like redis.call, but raises the server's words alone.
+-- The last error of a command, and whether it is about one alert's own keys. (What pcall gives differs between versions.)
+local problem, alone
+
+-- Like redis.call, but leaves the server's words alone in problem.
 local function call(...)
   local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err then error({err = reply.err}, 0) end
+  if type(reply) == 'table' and reply.err then
+    problem, alone = reply.err, false
+    error('stopped', 0)
+  end
+  return reply
+end
+
+-- The same for a key that others do not need: where it holds something else, this alert alone is refused.
+local function own(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    problem, alone = reply.err, string.sub(reply.err, 1, 9) == 'WRONGTYPE'
+    error('stopped', 0)
+  end
   return reply
 end
 
 -- Where an id is stored: entry in the store, sha256, entry in the queue, consumer.
 local function look_up(id)
-  local value = call('GET', index .. id)
+  local value = own('GET', index .. id)
   if not value then return nil end
   local at, sha, entry, by = string.match(value, '^(%S+) (%S+) (%S+) (%S+)$')
   return {at = at, sha = sha, entry = entry, by = by}
@@ -77,56 +95,78 @@ local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
     letter_fields[#letter_fields + 1] = 'alert'
     letter_fields[#letter_fields + 1] = alert
   end
-  call('XADD', dlq, '*', unpack(letter_fields))
+  -- What is to be stored goes on when the dead letters cannot be written.
+  own('XADD', dlq, '*', unpack(letter_fields))
   call('SET', notes .. entry, consumer, 'PX', note_life)
   return 'dead'
 end
 
--- What became of an alert that this consumer does not own any more: done by an earlier try whose reply was lost, or lost.
+-- What became of an alert that this consumer does not own any more: done by an earlier try whose reply was lost, or lost to
+-- another. None when nobody has it and nobody did it: the stream was deleted, or a failover lost it. Then this host, which still
+-- holds it, is the only place where it is.
 local function done_before(entry, kind, id, sha, other_id)
   if #call('XPENDING', stream, group, entry, entry, 1) > 0 then return 'lost' end
-  if kind == 'dead' then return call('GET', notes .. entry) == consumer and 'dead' or 'lost' end
+  -- Whatever this host came to, another may have come to something else: stored here, buried there.
+  local by = call('GET', notes .. entry)
+  if by then return kind == 'dead' and by == consumer and 'dead' or 'lost' end
   local there, as = look_up(id), 'stored'
   if there and there.sha ~= sha then there, as = look_up(other_id), 'conflict' end
-  if not there or there.sha ~= sha then return 'lost' end
-  if there.entry ~= entry then return 'duplicate' end
-  return there.by == consumer and as or 'lost'
+  if there and there.sha == sha then
+    if there.entry ~= entry then return 'duplicate' end
+    return kind == 'store' and there.by == consumer and as or 'lost'
+  end
+  -- The group was made again: the entry is read again.
+  if #call('XRANGE', stream, entry, entry) > 0 then return 'lost' end
+  return nil
 end
 
-local outcomes, finished = {}, {}
+local outcomes, finished, duplicates = {}, {}, 0
+local function one(entry, kind, id, sha, ...)
+  local outcome
+  if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
+    outcome = done_before(entry, kind, id, sha, (select(kind == 'store' and 2 or 1, ...)))
+    if outcome then return outcome end
+  end
+  if kind == 'store' then
+    outcome = put(entry, id, sha, ...)
+  else
+    outcome = bury(entry, id, select(2, ...))
+  end
+  -- One that is gone from the stream left it otherwise.
+  if outcome == 'duplicate' and #call('XRANGE', stream, entry, entry) > 0 then duplicates = duplicates + 1 end
+  if outcome ~= 'collision' and outcome ~= 'gone' then finished[#finished + 1] = entry end
+  return outcome
+end
+
+-- Does all; gives the error that ended it, or ''.
 local function work()
   local at = 8
   while at <= #ARGV do
-    local entry, kind = ARGV[at], ARGV[at + 1]
-    local a, b, c, d, e, f, g = unpack(ARGV, at + 2, at + 8)
-    at = at + (kind == 'store' and 8 or 9)
-    local outcome
-    if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
-      outcome = done_before(entry, kind, a, b, d)
-    elseif kind == 'store' then
-      outcome = put(entry, a, b, c, d, e, f)
-    else
-      outcome = bury(entry, a, b, c, d, e, f, g)
-    end
-    if outcome == 'stored' or outcome == 'conflict' or outcome == 'duplicate' or outcome == 'dead' then
-      finished[#finished + 1] = entry
+    problem, alone = nil, true
+    local fine, outcome = pcall(one, unpack(ARGV, at, at + (ARGV[at + 1] == 'store' and 7 or 10)))
+    if not fine then
+      if not alone then return problem end
+      outcome = 'refused ' .. (problem or tostring(outcome))
     end
     outcomes[#outcomes + 1] = outcome
+    at = at + (ARGV[at + 1] == 'store' and 8 or 11)
   end
+  return ''
 end
 
-local fine, trouble = pcall(work)
-local message = ''
-if not fine then message = type(trouble) == 'table' and trouble.err or tostring(trouble) end
+local message, gone = work(), 0
 if #finished > 0 then
   local acked = redis.pcall('XACK', stream, group, unpack(finished))
   if type(acked) == 'table' then return acked end
   local deleted = redis.pcall('XDEL', stream, unpack(finished))
   if type(deleted) == 'table' then return deleted end
+  gone = #finished - deleted
   redis.pcall('HDEL', accused, unpack(finished))
+  -- Streams count what is added to them; what is let go of and added nowhere is counted here, for `dossier verify --input`.
+  if duplicates > 0 then redis.pcall('HINCRBY', KEYS[5], 'duplicates', duplicates) end
 end
 if retention > 0 then
   local time = redis.call('TIME')
   redis.pcall('XTRIM', store, 'MINID', '~', string.format('%.0f', time[1] * 1000 - retention))
 end
-return {outcomes, message}
+return {outcomes, message, gone}

@@ -1,5 +1,6 @@
 //! The commit: outcomes into the store and the dead letters, in scripts of bounded size. The rules are in commit.lua.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use redis::Value;
 
 use super::desk::Receipt;
 use super::keep::millis;
+use super::keys::Keys;
 use super::link::{Call, Source};
 use super::reaction::{self, Reaction};
 use super::{Shared, reply};
 use crate::queue::{Body, Committed, Outcome, QueueError, Settled};
 use crate::record::Record;
+use crate::telemetry::events::EntriesRescued;
 
 static COMMIT: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("commit.lua")));
 
@@ -21,8 +24,8 @@ const CHUNK: usize = 200;
 /// How many bytes of records one script takes.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// How long it is remembered who put an entry into the dead letters: for a commit whose reply was lost.
-const NOTE_LIFE: Duration = Duration::from_secs(600);
+/// How long it is remembered who put an entry into the dead letters: for a commit whose reply was lost, or that comes late.
+const NOTE_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// An alert on its way into a script.
 struct Item<'a> {
@@ -67,8 +70,16 @@ impl Item<'_> {
                 call.push(&record.rest[..]);
             }
             Outcome::Dead(letter) => {
+                // Under which id and hash another host may have stored it meanwhile.
+                let id = letter.id.as_deref().unwrap_or("");
+                let sha256 = match &self.settled.delivery.body {
+                    Body::Alert(bytes) => crate::digest::sha256_hex(bytes),
+                    Body::Refused { .. } => String::new(),
+                };
                 call.push("dead");
-                call.push(letter.id.as_deref().unwrap_or(""));
+                call.push(id);
+                call.push(&sha256);
+                call.push(format!("{id}~{}", sha256.get(..8).unwrap_or_default()));
                 call.push(letter.reason.as_str());
                 call.push(letter.step.as_ref().map_or("", |step| &step.step));
                 call.push(letter.attempts);
@@ -94,23 +105,30 @@ impl Shared {
                 todo.push(Item { receipt, settled, whole_hash: false, with_body: false });
             }
         }
+        let mut refused = HashMap::new();
         while !todo.is_empty() {
             let length = chunk(&todo);
             let rest = todo.split_off(length);
-            let mut again = self.commit_chunk(todo).await?;
+            let mut again = self.commit_chunk(todo, &mut refused).await?;
             again.extend(rest);
             todo = again;
         }
         let ends = settled.iter().map(|settled| {
-            let end = receipt(&settled.delivery)?.end.get().cloned();
+            let receipt = receipt(&settled.delivery)?;
+            let end = receipt.end.get().cloned().or_else(|| refused.remove(&receipt.entry).map(Committed::Refused));
             end.ok_or_else(|| self.commands.nonsense("commit.lua"))
         });
         ends.collect()
     }
 
-    /// Commits some; gives those that must be tried in another form.
-    async fn commit_chunk<'a>(&self, items: Vec<Item<'a>>) -> Result<Vec<Item<'a>>, QueueError> {
-        let mut call = Call::new(&COMMIT, &[&self.keys.stream, &self.keys.store, &self.keys.dead, &self.keys.accused])
+    /// Commits some; gives those that must be tried in another form, and notes why some are refused, by entry.
+    async fn commit_chunk<'a>(
+        &self,
+        items: Vec<Item<'a>>,
+        refused: &mut HashMap<String, String>,
+    ) -> Result<Vec<Item<'a>>, QueueError> {
+        let Keys { stream, store, dead, accused, ledger, .. } = &self.keys;
+        let mut call = Call::new(&COMMIT, &[stream, store, dead, accused, ledger])
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(&self.keys.index)
@@ -122,11 +140,15 @@ impl Shared {
             item.push(&mut call).map_err(|error| QueueError::Broken(format!("a dead letter is no JSON: {error}")))?;
         }
         let answer = self.run(&self.commands, &call).await?;
+        failpoint!("redis-committed");
         let parse = |answer: Value| {
-            let [outcomes, error] = reply::exactly(answer)?;
-            Some((reply::texts(outcomes)?, reply::text(error)?))
+            let [outcomes, error, gone] = reply::exactly(answer)?;
+            Some((reply::texts(outcomes)?, reply::text(error)?, reply::number(gone)?))
         };
-        let (outcomes, error) = parse(answer).ok_or_else(|| self.commands.nonsense("commit.lua"))?;
+        let (outcomes, error, gone) = parse(answer).ok_or_else(|| self.commands.nonsense("commit.lua"))?;
+        if gone > 0 {
+            self.telemetry.emit(&EntriesRescued { count: gone });
+        }
         let mut again = Vec::new();
         for (mut item, outcome) in items.into_iter().zip(outcomes) {
             let end = match (outcome.as_str(), &item.settled.outcome) {
@@ -149,7 +171,11 @@ impl Shared {
                     self.lost(vec![item.receipt.entry.clone()]);
                     Committed::Lost
                 }
-                _ => return Err(self.commands.nonsense("commit.lua")),
+                (other, _) => {
+                    let why = other.strip_prefix("refused ").ok_or_else(|| self.commands.nonsense("commit.lua"))?;
+                    refused.insert(item.receipt.entry.clone(), self.told(why).0.to_string());
+                    continue;
+                }
             };
             // Only this sets it, and only once: an item with an end is not committed again.
             let _ = item.receipt.end.set(end);
@@ -157,15 +183,21 @@ impl Shared {
         if error.is_empty() {
             return Ok(again);
         }
-        let (code, text) = error.split_once(' ').unwrap_or((&error, ""));
-        let reaction = reaction::to_code(code, text);
+        let (error, reaction) = self.told(&error);
         match reaction {
             // Nothing is pending any more. The entries come again, from the beginning of the stream.
             Reaction::MakeGroup => self.make_group().await?,
             Reaction::Reconnect => self.commands.forget(),
             _ => {}
         }
-        Err(reaction::error(reaction, self.commands.place(), &error))
+        Err(error)
+    }
+
+    /// An error that a script tells of, and what to do about it.
+    fn told(&self, error: &str) -> (QueueError, Reaction) {
+        let (code, text) = error.split_once(' ').unwrap_or((error, ""));
+        let row = reaction::of_code(code, text);
+        (self.commands.error_of(row, error), row.reaction)
     }
 }
 

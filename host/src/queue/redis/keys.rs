@@ -11,6 +11,8 @@ pub(super) struct Keys {
     pub dead: String,
     /// Hash: how often an entry crashed a host while it ran alone.
     pub accused: String,
+    /// Hash: how many alerts were let go of as duplicates, which no stream counts.
+    pub ledger: String,
     /// Before an alert's id: where it is stored.
     pub index: String,
     /// Before an entry's id: who put it into the dead letters a moment ago.
@@ -28,6 +30,7 @@ impl Keys {
             store: format!("{stream}:enriched"),
             dead: format!("{stream}:dlq"),
             accused: format!("{stream}:accused"),
+            ledger: format!("{stream}:ledger"),
             index: format!("{stream}:id:"),
             notes: format!("{stream}:dead:"),
             answers: format!("{stream}:http:"),

@@ -1,34 +1,32 @@
 //! A connection that is made when it is needed and made again when it is of no use; scripts that are loaded when the server
-//! does not know them. What an error means stands in `reaction.rs`.
+//! does not know them. What an error means stands in `reaction.rs`, where the server is in `address.rs`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisResult, Script, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, Script, Value};
 
-use super::reaction::{self, Reaction};
+use super::address::Address;
+use super::reaction::{self, Reaction, Sign};
+use super::reply;
+use crate::config::RedisConfig;
 use crate::queue::QueueError;
 
 /// How long making a connection may take, name resolution and greeting included.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// How long the network may swallow packets before the connection counts as dead.
-const SILENCE: Duration = Duration::from_secs(8);
-
 /// A connection to one server.
 pub(super) struct Link {
-    client: Client,
-    place: String,
+    address: Address,
     timeout: Duration,
     open: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The client knows the password.
-        f.debug_struct("Link").field("place", &self.place).field("timeout", &self.timeout).finish_non_exhaustive()
+        // The address knows the password.
+        f.debug_struct("Link").field("place", &self.place()).field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
@@ -36,26 +34,19 @@ impl Link {
     /// A link that waits so long for an answer. Does not connect yet.
     ///
     /// # Errors
-    /// [`QueueError::Broken`] when the URL is none; it is not repeated, for it may hold a password.
-    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, QueueError> {
-        let wrong = |_| {
-            QueueError::Broken(
-                "the url of [queue] is no Redis URL; write redis://[user:password@]host:port/db or unix:///path".into(),
-            )
-        };
-        let keepalive =
-            TcpKeepalive::new().with_time(Duration::from_secs(4)).with_interval(Duration::from_secs(2)).with_retries(2);
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-        #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(SILENCE);
-        let info = url.into_connection_info().map_err(wrong)?.set_tcp_settings(tcp);
-        let place = info.addr().to_string();
-        Ok(Self { client: Client::open(info).map_err(wrong)?, place, timeout, open: Mutex::new(None) })
+    /// [`QueueError::Broken`] when the configuration says no place, or files that cannot be read.
+    pub(super) fn new(redis: &RedisConfig, timeout: Duration) -> Result<Self, QueueError> {
+        Ok(Self { address: Address::new(redis)?, timeout, open: Mutex::new(None) })
     }
 
     /// Where the server is, without a password.
     pub(super) fn place(&self) -> &str {
-        &self.place
+        self.address.place()
+    }
+
+    /// Whether it goes to whichever node of a Cluster owns the stream.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.address.is_cluster()
     }
 
     async fn connection(&self) -> RedisResult<MultiplexedConnection> {
@@ -65,7 +56,15 @@ impl Link {
         }
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(self.timeout));
-        let made = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let client = Client::open(self.address.find().await?)?;
+        let mut made = client.get_multiplexed_async_connection_with_config(&config).await?;
+        if self.address.must_be_primary() {
+            let role = redis::cmd("ROLE").query_async::<Value>(&mut made).await?;
+            let role = reply::list(role).and_then(|role| reply::text(role.into_iter().next()?));
+            if role.as_deref() != Some("master") {
+                return Err((ErrorKind::Io, "the Sentinels name a server that is no primary").into());
+            }
+        }
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
         Ok(made)
     }
@@ -79,7 +78,7 @@ impl Link {
     pub(super) async fn query(&self, command: &Cmd) -> RedisResult<Value> {
         let answer = async { command.query_async(&mut self.connection().await?).await }.await;
         if let Err(error) = &answer
-            && reaction::to(error) == Reaction::Reconnect
+            && reaction::of(error).reaction == Reaction::Reconnect
         {
             self.forget();
         }
@@ -90,7 +89,7 @@ impl Link {
     pub(super) async fn pipeline(&self, pipeline: &redis::Pipeline) -> RedisResult<()> {
         let answer = async { pipeline.query_async(&mut self.connection().await?).await }.await;
         if let Err(error) = &answer
-            && reaction::to(error) == Reaction::Reconnect
+            && reaction::of(error).reaction == Reaction::Reconnect
         {
             self.forget();
         }
@@ -100,7 +99,7 @@ impl Link {
     /// Runs a script, which is loaded first where the server does not have it.
     pub(super) async fn run(&self, call: &Call) -> RedisResult<Value> {
         match self.query(&call.command).await {
-            Err(error) if reaction::to(&error) == Reaction::LoadScript => {
+            Err(error) if reaction::of(&error).reaction == Reaction::LoadScript => {
                 self.query(redis::cmd("SCRIPT").arg("LOAD").arg(call.source)).await?;
                 self.query(&call.command).await
             }
@@ -110,12 +109,23 @@ impl Link {
 
     /// The error that a caller gets.
     pub(super) fn error(&self, error: &redis::RedisError) -> QueueError {
-        reaction::error(reaction::to(error), &self.place, &reaction::words(error))
+        self.error_of(reaction::of(error), &reaction::words(error))
+    }
+
+    /// The same of a row of the table and what the server said.
+    pub(super) fn error_of(&self, row: &reaction::Row, said: &str) -> QueueError {
+        match row.error(self.place(), said) {
+            // There is one address, and it will never be another.
+            QueueError::Unavailable(said) if row.sign == Sign::Code("MOVED") && !self.address.is_cluster() => {
+                QueueError::Broken(said)
+            }
+            error => error,
+        }
     }
 
     /// An answer that is not what was asked for: another version than any that we know.
     pub(super) fn nonsense(&self, what: &str) -> QueueError {
-        QueueError::Broken(format!("redis at {}: the answer to {what} makes no sense", self.place))
+        QueueError::Broken(format!("redis at {}: the answer to {what} makes no sense", self.place()))
     }
 }
 

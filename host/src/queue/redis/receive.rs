@@ -102,6 +102,7 @@ impl Shared {
         let answer = self.run(&self.reader, &call).await?;
         let page = page(answer).ok_or_else(|| self.reader.nonsense("read.lua"))?;
         if !page.entries.is_empty() {
+            failpoint!("alerts-read");
             self.desk.lock().was_read(page.largest);
         }
         let now = page.now;
@@ -118,13 +119,17 @@ impl Shared {
         let entry = |value| {
             let [stream] = reply::exactly(value)?;
             let [_, entries] = reply::exactly(stream)?;
-            let [entry] = reply::exactly(entries)?;
+            // None when it was woken by what is gone already: added and trimmed in one transaction, for one.
+            let Some(entry) = reply::list(entries)?.pop() else { return Some(None) };
             let [id, _] = reply::exactly(entry)?;
-            reply::text(id)
+            reply::text(id).map(Some)
         };
         match self.query(&self.reader, &command).await? {
             Value::Nil => Ok(None),
-            value => entry(value).map(Some).ok_or_else(|| self.reader.nonsense("XREADGROUP")),
+            value => {
+                failpoint!("redis-waited");
+                entry(value).ok_or_else(|| self.reader.nonsense("XREADGROUP"))
+            }
         }
     }
 
@@ -144,6 +149,7 @@ impl Shared {
             }
         };
         let page = page(answer).ok_or_else(|| self.reader.nonsense("fetch.lua"))?;
+        failpoint!("redis-fetched");
         let mut waiting = waiting.into_iter();
         let mut deliveries = Vec::with_capacity(page.entries.len());
         let mut gone = Vec::new();
@@ -184,7 +190,7 @@ impl Shared {
 
     /// Takes over what hosts left whose lease is gone.
     async fn claim(&self, max: usize) -> Result<(), QueueError> {
-        let call = Call::new(&CLAIM, &[&self.keys.stream])
+        let call = Call::new(&CLAIM, &[&self.keys.stream, &self.keys.accused])
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(&self.keys.leases)
@@ -201,6 +207,7 @@ impl Shared {
         };
         let (claims, lost) = parse(answer).ok_or_else(|| self.reader.nonsense("claim.lua"))?;
         if !claims.is_empty() {
+            failpoint!("redis-claimed");
             self.desk.lock().scan_within(Duration::ZERO);
         }
         for (from, count) in &claims {
@@ -219,12 +226,14 @@ impl Shared {
 
     /// Makes a delivery; none when the entry is handed out already, as after the group was made again.
     fn delivery(&self, told: Told, deliveries: u32, now: u64) -> Option<Delivery> {
-        let receipt = self.desk.hand_out(&told.entry, told.crashes)?;
+        // A note that this host could not take back, as with a server that does not answer, is no crash.
+        let crashes = self.accused().get(&told.entry).copied().unwrap_or(told.crashes);
+        let receipt = self.desk.hand_out(&told.entry, crashes)?;
         let said = || String::from_utf8_lossy(&told.value);
         let body = match told.what.as_str() {
-            _ if told.crashes >= self.max_crashes => Body::Refused {
+            _ if crashes >= self.max_crashes => Body::Refused {
                 reason: Reason::HostCrash,
-                detail: format!("the host died {} times while this alert ran alone", told.crashes),
+                detail: format!("the host died {crashes} times while this alert ran alone"),
             },
             "alert" => Body::Alert(told.value),
             "too-large" => Body::Refused {
@@ -263,6 +272,8 @@ impl Shared {
             .arg(&self.consumer)
             .arg(entry)
             .arg(crashes);
-        self.run(&self.commands, &call).await.map(drop)
+        self.run(&self.commands, &call).await?;
+        failpoint!("redis-noted");
+        Ok(())
     }
 }

@@ -137,3 +137,93 @@ impl Event for GroupRecreated<'_> {
         );
     }
 }
+
+/// Alerts were stored, or put into the dead letters, from this host's memory: their entries were gone from the stream. Somebody
+/// trims or deletes it, or a failover lost its end; what no host held then is gone for good. An alarm.
+#[derive(Debug)]
+pub struct EntriesRescued {
+    /// How many.
+    pub count: u64,
+}
+
+impl Event for EntriesRescued {
+    fn count(&self, metrics: &Metrics) {
+        metrics.queue_rescued.inc_by(self.count);
+        metrics.alarm("entries-rescued");
+    }
+
+    fn log(&self) {
+        tracing::error!(
+            target: "dossier::queue", alarm = true, count = self.count, "entries gone from the queue, stored from memory"
+        );
+    }
+}
+
+/// One alert cannot be committed before somebody mends something; it stays pending, and others go on. An alarm, once for each.
+#[derive(Debug)]
+pub struct CommitRefused<'a> {
+    /// The alert's id, if it has one.
+    pub id: Option<&'a str>,
+    /// Its place in the queue.
+    pub entry: &'a str,
+    /// Why, and what to do.
+    pub error: &'a str,
+}
+
+impl Event for CommitRefused<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.queue_refused.inc();
+        metrics.alarm("commit-refused");
+    }
+
+    fn log(&self) {
+        tracing::error!(
+            target: "dossier::queue", alarm = true, id = self.id, entry = self.entry, error = self.error, "commit refused"
+        );
+    }
+}
+
+/// Another host works under this host's name: it was copied while it ran. An alarm; this host ends.
+#[derive(Debug)]
+pub struct ConsumerShared<'a> {
+    /// The name.
+    pub consumer: &'a str,
+}
+
+impl Event for ConsumerShared<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.alarm("consumer-shared");
+    }
+
+    fn log(&self) {
+        tracing::error!(target: "dossier::queue", alarm = true, consumer = self.consumer, "consumer shared");
+    }
+}
+
+/// There are more dead letters than the operator wants to live with, or that is over. The first is an alarm.
+#[derive(Debug)]
+pub struct DeadLettersMany {
+    /// How many there are.
+    pub dead: u64,
+    /// From how many on there is an alarm.
+    pub threshold: u64,
+}
+
+impl Event for DeadLettersMany {
+    fn count(&self, metrics: &Metrics) {
+        let over = self.dead >= self.threshold;
+        metrics.dead_letters_over.set(over.into());
+        if over {
+            metrics.alarm("dead-letters");
+        }
+    }
+
+    fn log(&self) {
+        let (dead, threshold) = (self.dead, self.threshold);
+        if dead >= threshold {
+            tracing::error!(target: "dossier::queue", alarm = true, dead, threshold, "many dead letters");
+        } else {
+            tracing::info!(target: "dossier::queue", dead, threshold, "not many dead letters any more");
+        }
+    }
+}

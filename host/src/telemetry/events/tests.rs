@@ -56,6 +56,10 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&QueueRecovered { after: TOOK });
     then(&AlertsClaimed { count: 3, from: "host-1" });
     then(&EntriesLost { entries: &names });
+    then(&EntriesRescued { count: 3 });
+    then(&CommitRefused { id: Some("a-1"), entry: "1-0", error: "WRONGTYPE" });
+    then(&ConsumerShared { consumer: "host-1" });
+    then(&DeadLettersMany { dead: 11, threshold: 10 });
     then(&EntrySkipped { entry: "link.json", why: "a symlink" });
     then(&GroupRecreated { stream: "alerts", group: "dossier" });
     then(&PluginLoaded { plugin: "geo", version: "0.1.0", sha256: "aa", took: TOOK, reload: true });

@@ -72,7 +72,8 @@ async fn a_file_of_somebody_else_in_the_store_is_not_overwritten() {
 #[tokio::test]
 async fn a_file_that_is_rewritten_while_in_flight_is_another_alert() {
     let all = Fixture::new().await;
-    for outcome in [stored as fn(Delivery) -> Settled, dead] {
+    // What is stored would not be buried any more.
+    for outcome in [dead as fn(Delivery) -> Settled, stored] {
         all.put("pending/x.json", b"{\"id\":\"first\"}");
         let delivery = all.receive_one().await;
         all.put("pending/x.json", b"{\"id\":\"other\"}");
@@ -119,15 +120,18 @@ async fn an_alert_that_somebody_removed_while_in_flight_is_lost_and_the_rest_goe
 }
 
 #[tokio::test]
-async fn a_commit_that_failed_is_done_again_and_reports_what_it_did_the_first_time() {
+async fn a_dead_letter_that_cannot_be_written_is_refused_alone_and_done_again_says_what_became_of_both() {
     let all = Fixture::new().await;
     all.send(&["{\"id\":1}", "{\"id\":2}"]).await;
     let mut taken = all.receive().await;
     let settled = [stored(taken.remove(0)), dead(taken.remove(0))];
     fs::rename(all.path("errors"), all.path("elsewhere")).unwrap();
-    let error = all.queue.commit(&settled).await.unwrap_err();
-    assert!(matches!(&error, QueueError::Unavailable(text) if text.contains("errors")), "{error:?}");
-    assert_eq!(all.ls("processed").len(), 1, "the other one went on");
+    let committed = all.queue.commit(&settled).await.unwrap();
+    assert!(
+        matches!(&committed[..], [Committed::Stored, Committed::Refused(why)] if why.contains("errors")),
+        "{committed:?}"
+    );
+    assert_eq!(all.ls("pending").len(), 1);
     fs::rename(all.path("elsewhere"), all.path("errors")).unwrap();
     for _ in 0..2 {
         assert_eq!(all.queue.commit(&settled).await.unwrap(), [Committed::Stored, Committed::Dead]);
@@ -140,7 +144,7 @@ async fn a_record_that_was_placed_before_the_error_is_stored_and_no_duplicate() 
     let all = Fixture::new().await;
     all.send(&["{\"id\":\"a\"}"]).await;
     assert_eq!(all.bury_all().await, [Committed::Dead]);
-    assert!(all.queue.replay("a").await.unwrap());
+    assert!(all.queue.replay("alert-a").await.unwrap());
     let settled = [stored(all.receive_one().await)];
     // A folder in the place of the reason cannot be removed as a file.
     fs::remove_file(all.path("errors/alert-a.reason")).unwrap();
@@ -201,4 +205,28 @@ async fn ten_thousand_alerts_are_sent_and_stored() {
     eprintln!("{:.0} alerts/s sent, {:.0} alerts/s received and committed", rate(sent), rate(took));
     let depth = all.queue.depth().await.unwrap();
     assert_eq!((depth.waiting, depth.in_flight, depth.stored), (0, 0, 10_000));
+}
+
+#[tokio::test]
+async fn an_alert_that_a_dead_host_has_stored_is_not_buried_as_well() {
+    let all = Fixture::new().await;
+    for alert in ["{\"id\":\"a\"}", " {\"id\":\"a\",\"x\":2} "] {
+        // The record was placed, and the host died before it could remove its input: the next one fails on it.
+        all.send(&[alert]).await;
+        let name = all.ls("pending").remove(0);
+        let input = all.path("pending").join(&name);
+        let delivery = all.receive_one().await;
+        fs::hard_link(&input, all.path("input")).unwrap();
+        all.die_with(vec![delivery]);
+        let host = all.other_host().await;
+        let settled: Vec<_> = host.receive(10).await.unwrap().into_iter().map(stored).collect();
+        host.commit(&settled).await.unwrap();
+        fs::rename(all.path("input"), &input).unwrap();
+        assert_eq!(all.bury_all().await, [Committed::Duplicate]);
+        assert!(all.ls("errors").is_empty() && all.ls("pending").is_empty() && all.ls(".state").is_empty());
+    }
+    assert_eq!(all.ls("processed").len(), 2);
+    // Another alert with its id is another alert.
+    all.send(&["{\"id\":\"a\",\"x\":3}"]).await;
+    assert_eq!(all.bury_all().await, [Committed::Dead]);
 }

@@ -59,8 +59,7 @@ async fn a_replay_keeps_the_attempts_however_often_it_fails() {
         assert_eq!(all.bury_all().await, [Committed::Dead]);
         let dead = all.queue.dead(None, 10).await.unwrap();
         assert_eq!((dead.len(), dead[0].letter.attempts), (1, attempts));
-        // The alert's own id is understood too.
-        assert!(all.queue.replay("a/b").await.unwrap());
+        assert!(all.queue.replay(&dead[0].key).await.unwrap());
         assert!(!all.queue.replay(&dead[0].key).await.unwrap(), "it is gone already");
     }
     assert_eq!(all.store_all().await, [Committed::Stored]);
@@ -94,7 +93,7 @@ async fn the_same_bytes_are_one_dead_letter_and_other_bytes_are_another() {
     }
     let other = format!("alert-a~{}", &crate::digest::sha256_hex(b"{\"id\":\"a\",\"x\":2}")[..8]);
     assert_eq!((letter(&all, "alert-a").attempts, letter(&all, &other).attempts), (3, 2));
-    assert_eq!(all.queue.dead_body("a").await.unwrap().unwrap(), "{\"id\":\"a\",\"x\":1}");
+    assert_eq!(all.queue.dead_body("alert-a").await.unwrap().unwrap(), "{\"id\":\"a\",\"x\":1}");
     assert_eq!(all.queue.dead_body(&other).await.unwrap().unwrap(), "{\"id\":\"a\",\"x\":2}");
     assert!(all.ls("pending").is_empty());
 }
@@ -107,7 +106,7 @@ async fn the_attempts_of_an_alert_that_was_moved_back_are_not_lost_to_another_wi
     all.send(&["{\"id\":\"a\",\"x\":2}"]).await;
     fs::rename(all.path("pending/alert-a.json"), all.path("pending/other.json")).unwrap();
     let other = all.receive_one().await;
-    assert!(all.queue.replay("a").await.unwrap());
+    assert!(all.queue.replay("alert-a").await.unwrap());
     assert_eq!(all.queue.commit(&[dead(other)]).await.unwrap(), [Committed::Dead]);
     assert_eq!(all.receive_one().await.attempts, 1);
 }
@@ -191,7 +190,18 @@ async fn what_is_discarded_is_gone_with_its_reason() {
     let all = Fixture::new().await;
     all.send(&["{\"id\":\"a\"}"]).await;
     assert_eq!(all.bury_all().await, [Committed::Dead]);
-    assert!(all.queue.discard("a").await.unwrap());
-    assert!(!all.queue.discard("a").await.unwrap());
+    assert!(all.queue.discard("alert-a").await.unwrap());
+    assert!(!all.queue.discard("alert-a").await.unwrap());
     assert!(all.ls("errors").is_empty());
+}
+
+#[tokio::test]
+async fn a_key_whose_letter_was_just_replayed_means_no_other_letter() {
+    let all = Fixture::new().await;
+    all.send(&["{\"id\":\"x\"}"]).await;
+    assert_eq!(all.bury_all().await, [Committed::Dead]);
+    all.put("errors/x.json", b"{}");
+    assert!(all.queue.replay("x").await.unwrap());
+    assert!(!all.queue.discard("x").await.unwrap() && !all.queue.replay("x").await.unwrap());
+    assert_eq!(all.ls("errors"), ["alert-x.json", "alert-x.reason"]);
 }
