@@ -15,7 +15,9 @@ use crate::alerts::Alerts;
 
 /// The stream of alerts, its group, and the stream of records.
 pub const STREAM: &str = "alerts";
+/// The consumer group of hosts.
 pub const GROUP: &str = "dossier";
+/// Where records go.
 pub const STORE: &str = "alerts:enriched";
 
 /// When each alert was seen in the store, by its number.

@@ -206,15 +206,6 @@ impl RedisServer {
         self.signal(Signal::CONT)
     }
 
-    /// Its process id.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn pid(&self) -> Result<u32> {
-        let process = self.process.lock().expect("no test panics while it holds this");
-        Ok(process.as_ref().context("redis-server does not run")?.id())
-    }
-
     fn signal(&self, signal: Signal) -> Result<()> {
         let process = self.process.lock().expect("no test panics while it holds this");
         let process = process.as_ref().context("redis-server does not run")?;
