@@ -1,6 +1,7 @@
 //! Every end-to-end test in one binary: the real `dossier`, plugins built from source, a `redis-server` for each test.
 
 mod authors;
+mod bench;
 mod contract;
 mod crashes;
 mod end_to_end;

@@ -2,6 +2,7 @@
 //!
 //! It owns what a newcomer types first; it knows dossier only as a program with a command line and files, as its users do.
 
+mod bench;
 mod demo;
 mod docs;
 mod faults;
@@ -66,6 +67,16 @@ Examples:
   cargo xtask faults 51 --mix 60             An hour of everything at once
   cargo xtask faults 51 --seed 4711          Repeat what a failed run named")]
     Faults(faults::Arguments),
+    /// Measure dossier beside what the same queue can do without it, and write docs/performance.md
+    ///
+    /// Builds in release, starts a redis-server of its own, and takes the same alerts through every row of the table.
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench
+  cargo xtask bench --quick                  Seconds: does it work?
+  cargo xtask bench --rows floor,fresh
+  cargo xtask bench --micro                  What the parts of an alert's way take")]
+    Bench(bench::Arguments),
     /// Feed nonsense to everything that reads what comes from outside, and look for new ways through it
     ///
     /// libFuzzer drives the targets of fuzz/; what it finds is named and stays in target/fuzz/. `cargo xtask test` feeds the same targets
@@ -91,6 +102,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(&project),
         Task::Test(arguments) => test::run(&project, &arguments),
         Task::Faults(arguments) => faults::run(&project, &arguments),
+        Task::Bench(arguments) => bench::run(&project, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&project, &arguments),
         Task::Plugins => wasm::build(&project.root).and_then(|()| wasm::print(&project.root)),
         Task::Docs => docs::write(&project.root),

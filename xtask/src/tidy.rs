@@ -13,7 +13,7 @@ const LONGER: &[(&str, &str)] =
     &[("host/tests/sandbox.rs", "a pair of tests for each bound, and the guests that they need")];
 
 /// Where sources lie, and what is no source there.
-const SOURCES: [&str; 8] = ["authoring", "fuzz", "host", "plugins", "sdk", "tests", "threat-api", "xtask"];
+const SOURCES: [&str; 9] = ["authoring", "bench", "fuzz", "host", "plugins", "sdk", "tests", "threat-api", "xtask"];
 const NO_SOURCES: [&str; 3] = ["target", "node_modules", ".git"];
 
 /// What may not stand in a source. In two pieces, so that this file may be checked as well.

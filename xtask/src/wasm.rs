@@ -14,11 +14,12 @@ use dossier_authoring::toolchain::{DEBIAN_PACKAGES, TARGET, Toolchain};
 use crate::setup::{apt, say};
 
 /// Every guest: the folder under `target/` that it goes to, and its package.
-const GUESTS: [(&str, &str); 7] = [
+const GUESTS: [(&str, &str); 8] = [
     ("plugins", "ip-reputation"),
     ("plugins", "asset"),
     ("plugins", "geo"),
     ("plugins", "verdict"),
+    ("guests", "calls"),
     ("guests", "mischief"),
     ("guests", "preview"),
     ("guests", "snoop"),

@@ -1,0 +1,89 @@
+//! How many alerts a row takes in a second when they wait already, and what that costs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::alerts::Alerts;
+use crate::place::Tally;
+use crate::process::{memory, processor_time};
+use crate::row::Row;
+
+/// How often it is asked whether the alerts are done.
+const ASK: Duration = Duration::from_millis(5);
+
+/// How often memory is looked at, where it is.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a run may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub struct Throughput {
+    /// How many alerts.
+    pub alerts: u64,
+    /// From the moment that the host could see them until the last was stored.
+    pub took: Duration,
+    /// Processor time of the row's process.
+    pub host: Duration,
+    /// The same of the queue's, where it has one.
+    pub server: Option<Duration>,
+    /// The most memory that was seen; only where it was looked at, which takes time of its own.
+    pub memory: u64,
+}
+
+impl Throughput {
+    /// Alerts in a second.
+    pub fn rate(&self) -> f64 {
+        self.alerts as f64 / self.took.as_secs_f64()
+    }
+
+    /// Processor time of the row's process for each alert, in microseconds.
+    pub fn host_us(&self) -> f64 {
+        self.host.as_secs_f64() * 1e6 / self.alerts as f64
+    }
+
+    /// The same of the queue's.
+    pub fn server_us(&self) -> Option<f64> {
+        Some(self.server?.as_secs_f64() * 1e6 / self.alerts as f64)
+    }
+}
+
+/// Takes so many alerts through a row.
+///
+/// # Errors
+/// It does not take all of them.
+pub fn measure(row: &mut Row<'_>, alerts: &Alerts, count: u64, look: bool) -> Result<Throughput> {
+    row.place.clear()?;
+    row.place.fill(alerts, count)?;
+    let running = row.start()?;
+    let server = row.place.server();
+    let cost = || Ok::<_, anyhow::Error>((processor_time(running.pid)?, server.map(processor_time).transpose()?));
+    let (host_before, server_before) = cost()?;
+    let (mut peak, mut looked) = (0, Instant::now());
+    let fired = Instant::now();
+    row.place.fire()?;
+    while !row.place.done(count)? {
+        ensure!(fired.elapsed() < PATIENCE, "row \"{}\": {count} alerts are not done after {PATIENCE:?}", row.name);
+        if look && looked.elapsed() >= LOOK {
+            peak = peak.max(memory(running.pid)?);
+            looked = Instant::now();
+        }
+        std::thread::sleep(ASK);
+    }
+    let took = fired.elapsed();
+    let (host, server) = cost()?;
+    if look {
+        peak = peak.max(memory(running.pid)?);
+    }
+    let tally = row.place.tally()?;
+    ensure!(tally == Tally { stored: count, dead: 0 }, "row \"{}\": of {count} alerts: {tally:?}", row.name);
+    Ok(Throughput {
+        alerts: count,
+        took,
+        host: host - host_before,
+        server: server.zip(server_before).map(|(after, before)| after - before),
+        memory: peak,
+    })
+}
