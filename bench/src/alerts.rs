@@ -119,7 +119,7 @@ pub fn block_list() -> String {
     let mut list = String::from("# IP\tnumber of lists\n");
     let listed = sources().into_iter().take(LISTED);
     let others = std::iter::repeat_with(|| format!("{}.{}", random.u8(101..220), address(&mut random)));
-    let others = others.map(|text| text.rsplitn(2, '.').nth(1).map_or_else(String::new, str::to_owned));
+    let others = others.map(|text| text.rsplit_once('.').map_or_else(String::new, |(start, _)| start.to_owned()));
     for (place, address) in listed.chain(others).take(BLOCK_LIST).enumerate() {
         // Writing into a string cannot fail.
         let _ = writeln!(list, "{address}\t{}", 1 + place % 9);

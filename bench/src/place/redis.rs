@@ -116,7 +116,7 @@ impl Place for RedisPlace<'_> {
                 if reply == Value::Nil {
                     continue;
                 }
-                let streams: Vec<(String, Vec<(String, Vec<Vec<u8>>)>)> = redis::from_redis_value(reply)?;
+                let streams: Vec<(String, Entries)> = redis::from_redis_value(reply)?;
                 for (entry, fields) in streams.into_iter().flat_map(|(_, entries)| entries) {
                     let record = fields.last().context("an entry without a field")?;
                     seen.push((Alerts::number(record).context("a record without a number")?, now));
@@ -127,6 +127,9 @@ impl Place for RedisPlace<'_> {
         }))
     }
 }
+
+/// What a stream gives: ids, each with its fields.
+type Entries = Vec<(String, Vec<Vec<u8>>)>;
 
 struct RedisSender(UnixStream);
 

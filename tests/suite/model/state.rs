@@ -298,7 +298,9 @@ impl Model {
             (true, _) => self.place(bytes).1,
             // Files are not placed and removed in one step: the record may be a dead host's, and what is stored stays so. Bytes that
             // were never read are compared with nothing.
-            (false, Rules::Directory) if !refused && self.place(bytes).1 == Committed::Duplicate => Committed::Duplicate,
+            (false, Rules::Directory) if !refused && self.place(bytes).1 == Committed::Duplicate => {
+                Committed::Duplicate
+            }
             (false, _) => Committed::Dead,
         };
         match self.items.get(entry) {
