@@ -140,6 +140,19 @@ impl Mix<'_> {
                 ServerFault::KillConnections => {
                     let _: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "normal"]).expect("the server runs");
                 }
+                ServerFault::OutOfMemory(time) => {
+                    let limit =
+                        |bytes| server.ask::<()>(&["CONFIG", "SET", "maxmemory", bytes]).expect("the server runs");
+                    limit("1");
+                    self.pause(time);
+                    limit("0");
+                }
+                ServerFault::ReadOnly(time) => {
+                    // Of a master that there is not: its data stays, and writes are refused.
+                    server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).expect("the server runs");
+                    self.pause(time);
+                    server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).expect("the server runs");
+                }
             }
         }
     }

@@ -18,6 +18,10 @@ pub enum ServerFault {
     DestroyGroup,
     /// All clients are thrown out.
     KillConnections,
+    /// It takes no more memory for so long.
+    OutOfMemory(Duration),
+    /// It is a replica for so long, and refuses writes.
+    ReadOnly(Duration),
 }
 
 /// What somebody does to the hosts. There are two at most.
@@ -63,11 +67,13 @@ pub fn server(seed: u64) -> impl Iterator<Item = Step<ServerFault>> {
     let mut rng = lane(seed, 1);
     std::iter::repeat_with(move || {
         let pause = millis(&mut rng, 200..1200);
-        let fault = match rng.u32(0..10) {
+        let fault = match rng.u32(0..12) {
             0 | 1 => ServerFault::Kill(millis(&mut rng, 0..800)),
             2 | 3 => ServerFault::Freeze(millis(&mut rng, 100..2500)),
             4 | 5 => ServerFault::FlushScripts,
             6 => ServerFault::DestroyGroup,
+            7 => ServerFault::OutOfMemory(millis(&mut rng, 100..2500)),
+            8 => ServerFault::ReadOnly(millis(&mut rng, 100..2500)),
             _ => ServerFault::KillConnections,
         };
         (pause, fault)
@@ -166,5 +172,5 @@ fn every_fault_of_the_mix_comes_within_a_few_hundred_steps() {
         kinds.extend(operator(seed).take(300).map(|(_, deed)| name(format!("O{deed:?}"))));
         kinds.len()
     };
-    assert_eq!(kinds(1), 5 + 4 + 4);
+    assert_eq!(kinds(1), 7 + 4 + 4);
 }
