@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, FailedStep, Reason, SCHEMA};
 use crate::queue::{Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Settled, Walk};
 
@@ -71,6 +72,7 @@ impl MemoryQueue {
                 duration_us: 250_000,
             }),
             attempts: 1,
+            history: History::default(),
             deliveries: 1,
             first_seen: jiff::Timestamp::UNIX_EPOCH,
             failed_at: jiff::Timestamp::UNIX_EPOCH,

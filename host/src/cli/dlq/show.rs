@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 
 use crate::cli::output::{Out, count, duration, printable, since};
 use crate::dead_letter::DeadLetter;
+use crate::dead_letter::history::Failure;
 use crate::queue::{Dead, Queue};
 
 use super::{find, json};
@@ -75,7 +76,7 @@ fn is_harmless(body: &[u8]) -> bool {
 }
 
 fn write_letter<W: Write>(dead: &Dead, out: &mut Out<W>) -> std::io::Result<()> {
-    let DeadLetter { schema: _, id, reason, detail, step, attempts, deliveries, first_seen, failed_at, host } =
+    let DeadLetter { schema: _, id, reason, detail, step, attempts, history, deliveries, first_seen, failed_at, host } =
         &dead.letter;
     let mut line = |name: &str, value: &str| writeln!(out, "{name:<11}{}", printable(value));
     let moment = |moment: jiff::Timestamp| format!("{moment:.0} ({} ago)", duration(since(moment)));
@@ -93,7 +94,19 @@ fn write_letter<W: Write>(dead: &Dead, out: &mut Out<W>) -> std::io::Result<()> 
     line("deliveries", &deliveries.to_string())?;
     line("first seen", &moment(*first_seen))?;
     line("failed", &moment(*failed_at))?;
-    line("host", host)
+    line("host", host)?;
+    if dead.letter.left_out() > 0 {
+        line("before", &format!("{}, not kept", count(dead.letter.left_out().into(), "failure")))?;
+    }
+    for Failure { failed_at, reason, step, plugin, version, sha256, detail } in history.failures() {
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        let of = match step {
+            Some(step) => format!(" in {step} ({} {}, sha256 {})", word(plugin), word(version), word(sha256)),
+            None => String::new(),
+        };
+        line("before", &format!("{failed_at:.0} {reason}{of}: {detail}"))?;
+    }
+    Ok(())
 }
 
 /// A number with its thousands apart: `1,234,567`.
