@@ -96,6 +96,18 @@ impl MemoryQueue {
         }
     }
 
+    /// Adds a dead letter of so many attempts, with these details of failures before it.
+    pub fn bury_again(&self, key: &str, attempts: u32, details: &[&str]) {
+        self.bury(key, None, Reason::Trap, "geo", b"{}");
+        if let Some((dead, _)) = lock(&self.dead).last_mut() {
+            dead.letter.attempts = attempts;
+            for detail in details {
+                let earlier = DeadLetter { detail: (*detail).to_owned(), ..dead.letter.clone() };
+                dead.letter.history = earlier.told();
+            }
+        }
+    }
+
     fn take(&self, key: &str) -> Option<(Dead, Bytes)> {
         let mut letters = lock(&self.dead);
         let at = letters.iter().position(|(dead, _)| dead.key == key)?;

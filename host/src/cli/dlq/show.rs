@@ -272,6 +272,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn earlier_failures_are_shown_with_the_number_of_those_that_are_not_kept() {
+        let queue = MemoryQueue::default();
+        queue.bury_again("1-0", 5, &["it\u{1b}[2J trapped", "it was slow"]);
+        let text = String::from_utf8(shown(&queue, "1-0", false, false).await.unwrap()).unwrap();
+        let before: Vec<_> = text.lines().filter(|line| line.starts_with("before ")).collect();
+        assert_eq!(before[0], "before     2 failures, not kept");
+        let of = format!("1970-01-01T00:00:00Z trap in geo (geo 0.1.0, sha256 {})", "ab".repeat(32));
+        assert_eq!(before[1], format!("before     {of}: it\\u{{1b}}[2J trapped"));
+        assert_eq!(before[2..], [format!("before     {of}: it was slow")]);
+        let json: serde_json::Value =
+            serde_json::from_slice(&shown(&queue, "1-0", false, true).await.unwrap()).unwrap();
+        assert_eq!(json["history"][1]["detail"], "it was slow");
+    }
+
+    #[tokio::test]
     async fn an_unknown_id_is_named() {
         let error = shown(&MemoryQueue::default(), "x\u{1b}", false, false).await.unwrap_err().to_string();
         assert!(error.contains("\"x\\u{1b}\"") && error.contains("dossier dlq list"), "{error}");
