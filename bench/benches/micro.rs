@@ -15,6 +15,7 @@ use dossier::admin::Health;
 use dossier::alert::Decoder;
 use dossier::alert::observables::Finder;
 use dossier::config::Config;
+use dossier::dead_letter::history::History;
 use dossier::pipeline::run::{Finished, Progress, Run};
 use dossier::pipeline::{Enricher, Given, Pipeline};
 use dossier::plugin::Plugins;
@@ -141,7 +142,8 @@ impl Stand {
             duration_us: 100,
             deliveries: 1,
             attempts: 1,
-            history: [],
+            history: &History::default(),
+            history_cut: 0,
             steps: &finished.steps,
         };
         Record::new(&self.decoded(), &finished.observables, &finished.enrichment, &finished.verdict, &provenance)

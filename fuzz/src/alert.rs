@@ -5,6 +5,7 @@ use bytes::Bytes;
 use dossier::alert::observables::MAX_OBSERVABLES;
 use dossier::alert::{Alert, Decoder, file_stem};
 use dossier::config::Config;
+use dossier::dead_letter::history::History;
 use dossier::record::{Label, Provenance, Record, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -32,7 +33,8 @@ pub(crate) fn record(alert: &Alert) -> Vec<u8> {
         duration_us: 0,
         deliveries: 1,
         attempts: 1,
-        history: [],
+        history: &History::default(),
+        history_cut: 0,
         steps: &[],
     };
     let record = Record::new(alert, &alert.observables, &[], &verdict, &provenance);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use dossier::config::{QueueConfig, QueueKind};
+use dossier::dead_letter::history::{History, KEPT};
 use dossier::dead_letter::{DeadLetter, Reason};
 use dossier::queue::Queue;
 use dossier::queue::directory::DirectoryQueue;
@@ -62,6 +63,15 @@ pub fn run(data: &[u8]) {
         assert_eq!(*letter, again, "a letter is another one after it was written");
     }
     // What stands in a stream's fields: see Shared::delivery and list.lua.
+    if let Ok(history) = History::from_json(letter) {
+        assert!(history.failures().len() <= KEPT);
+        let json = history.to_json().unwrap_or_else(|error| panic!("a history that was read: {error}"));
+        assert_eq!(
+            History::from_json(json.as_bytes()).as_ref(),
+            Ok(&history),
+            "a history is another one after it was written"
+        );
+    }
     if let Ok(text) = std::str::from_utf8(letter) {
         if let Ok(reason) = text.parse::<Reason>() {
             assert_eq!(reason.as_str(), text);
@@ -100,6 +110,7 @@ async fn in_directory(
         let taken = site.queue.receive(10).await?;
         assert_eq!(taken.len(), 1, "what was replayed comes");
         assert_eq!(taken[0].attempts, known.as_ref().map_or(0, |letter| letter.attempts));
+        assert_eq!(taken[0].history, known.as_ref().map(DeadLetter::told).unwrap_or_default());
         assert_eq!(taken[0].first_seen, known.map(|letter| letter.first_seen));
         drop(taken);
         for name in ["pending/alert-x.json", "errors/alert-x.reason"] {

@@ -1,10 +1,14 @@
 //! Dead letters: why an alert could not be enriched. A dead letter lies beside the alert's original bytes and is everything
 //! that is needed to understand the failure and to replay the alert.
 
+pub mod history;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The number of this shape; a reader that meets a higher one must not guess.
+use self::history::History;
+
+/// The number of this shape; a reader that meets a higher one must not guess. Fields that may be missing come without a new one.
 pub const SCHEMA: u32 = 1;
 
 /// Why an alert is dead.
@@ -110,6 +114,9 @@ pub struct DeadLetter {
     pub step: Option<FailedStep>,
     /// How often the alert was processed to its end, this time and every time before a replay.
     pub attempts: u32,
+    /// Its earlier failures: it was replayed after each of them.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
     /// How often the queue delivered it since it was last sent or replayed.
     pub deliveries: u32,
     /// When a host first saw it.

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::config::{Finding, QueueConfig, QueueKind};
+use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::plugin::http::SharedAnswers;
 use crate::record::Record;
@@ -46,6 +47,8 @@ pub struct Delivery {
     pub deliveries: u32,
     /// How often it was processed to its end before it was replayed; 0 at first.
     pub attempts: u32,
+    /// How it failed then. Where producers write beside an alert, they can write this as well.
+    pub history: History,
     /// When a host first saw it, if one did before.
     pub first_seen: Option<Timestamp>,
     /// How long it waited; zero where the clocks make no sense.
@@ -242,7 +245,7 @@ pub trait Queue: Send + Sync + 'static {
     /// [`QueueError`].
     async fn dead_body(&self, key: &str) -> Result<Option<Bytes>, QueueError>;
 
-    /// Moves a dead letter back into the queue, in one atomic step, its attempts kept; false when it is gone already.
+    /// Moves a dead letter back into the queue, in one atomic step, its attempts and its history kept; false when it is gone already.
     ///
     /// # Errors
     /// [`QueueError`]; it is where it was.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::alert::Alert;
 use crate::alert::observables::Observable;
+use crate::dead_letter::history::History;
 
 /// The number of this shape.
 pub const SCHEMA: u32 = 1;
@@ -79,10 +80,18 @@ pub struct Provenance<'a> {
     pub deliveries: u32,
     /// How often it was processed to its end: more than 1 after a replay.
     pub attempts: u32,
-    /// Earlier records that this one replaced.
-    pub history: [(); 0],
+    /// The failures before it, each of which a replay followed, the oldest first; the last ones of many.
+    pub history: &'a History,
+    /// How many more there were; missing in the JSON when there were none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub history_cut: u32,
     /// What each step did, in the order of the configuration.
     pub steps: &'a [StepTrace],
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What one step did to one alert.

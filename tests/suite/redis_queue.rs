@@ -100,6 +100,7 @@ fn dead(delivery: Delivery, id: Option<&str>, reason: Reason) -> Settled {
         detail: "as the test wants".into(),
         step: None,
         attempts: delivery.attempts + 1,
+        history: delivery.history.clone(),
         deliveries: delivery.deliveries,
         first_seen: delivery.first_seen.unwrap_or_else(Timestamp::now),
         failed_at: Timestamp::now(),

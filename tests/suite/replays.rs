@@ -1,12 +1,13 @@
-//! Dead letters that come back: how fast, what happens when whoever replays them is killed, what becomes of those that fail again, and
-//! which of them a new version of a plugin would let pass.
+//! Dead letters that come back: how fast, what happens when whoever replays them is killed, what becomes of those that fail again and
+//! what is told of it, and which of them a new version of a plugin would let pass.
 
 use std::process::Stdio;
 use std::time::Instant;
 
+use dossier::dead_letter::history::KEPT;
 use dossier_tests::guest::framed;
 use dossier_tests::happened::happened;
-use dossier_tests::host::{Site, field, wait_for};
+use dossier_tests::host::{Site, built, field, wait_for};
 use serde_json::{Value, json};
 
 use crate::operations::mischief;
@@ -49,13 +50,146 @@ fn a_replayed_dead_letter_that_fails_again_keeps_its_attempts_and_does_not_come_
     });
 }
 
-/// A hundred alerts that a version of the plugin trapped on.
-fn a_hundred_victims(kind: &Kind) -> Site {
-    let site = Site::new(&format!(
+/// A site whose one step is to be written yet.
+fn of_a_guest(kind: &Kind) -> Site {
+    Site::new(&format!(
         "{}[plugins]\nprobation = {{ calls = 0, failures = 0.2 }}\n[[step]]\nplugin = \"guest\"\n",
         kind.config()
-    ));
-    site.write("plugins/guest.wasm", &framed("guest", "(func $enrich (param i32) unreachable)"));
+    ))
+}
+
+/// Versions of the step: two that fail, each for its reason, and one that does not.
+const TRAPS: &str = "(func $enrich (param i32) unreachable)";
+const TURNS: &str = "(func $enrich (param i32) (loop (br 0)))";
+const PASSES: &str = "(func $enrich (param i32))";
+
+/// Runs all that waits by this version.
+fn run_by(site: &Site, version: &str) {
+    site.write("plugins/guest.wasm", &framed("guest", version));
+    site.succeed(&["run", "--until-empty"]);
+}
+
+#[test]
+fn the_record_of_an_alert_that_failed_twice_tells_of_both_failures_in_their_order() {
+    both(|kind| {
+        let site = of_a_guest(kind);
+        site.send(b"{\"id\":\"a\"}\n{\"id\":\"b\"}\n");
+        run_by(&site, TRAPS);
+        let first = letters(&site);
+        assert!(first.iter().all(|letter| letter.get("history").is_none()), "{first:?}");
+        assert_eq!(site.succeed(&["dlq", "replay", "--all"]), "replayed 2\n");
+        run_by(&site, TURNS);
+        let [second, _] = &letters(&site)[..] else { panic!("two dead letters") };
+        let first = first.iter().find(|letter| letter["id"] == second["id"]).expect("it was dead before");
+        let key = second["key"].as_str().expect("a key");
+        let shown = site.succeed(&["dlq", "show", key]);
+        let before: Vec<_> = shown.lines().filter(|line| line.starts_with("before ")).collect();
+        assert!(before.len() == 1 && before[0].contains(" trap in guest (guest "), "{shown}");
+        site.succeed(&["dlq", "replay", key]);
+        run_by(&site, PASSES);
+        let [record] = &kind.records(&site)[..] else { panic!("one record") };
+        let pipeline = &record["pipeline"];
+        let failure = |letter: &Value| {
+            json!({
+                "failed_at": letter["failed_at"], "reason": letter["reason"], "step": "guest", "plugin": "guest",
+                "version": letter["step"]["version"], "sha256": letter["step"]["sha256"], "detail": letter["detail"],
+            })
+        };
+        assert_eq!((&first["reason"], &second["reason"]), (&json!("trap"), &json!("out-of-fuel")));
+        assert_eq!(second["history"], json!([failure(first)]));
+        assert_eq!(pipeline["history"], json!([failure(first), failure(second)]));
+        assert_eq!((&pipeline["attempts"], pipeline.get("history_cut")), (&json!(3), None));
+        assert_ne!(first["step"]["sha256"], second["step"]["sha256"]);
+    });
+}
+
+#[test]
+fn a_host_that_is_killed_with_a_replayed_alert_takes_nothing_of_its_history_with_it() {
+    both(|kind| {
+        let site = of_a_guest(kind);
+        site.send(b"{\"id\":\"a\"}\n");
+        run_by(&site, TRAPS);
+        site.succeed(&["dlq", "replay", "--all"]);
+        let cut = |failpoint: &str| {
+            let mut command = site.program(&built("release/dossier-failpoints"), &["run", "--until-empty"]);
+            let status = command.env("DOSSIER_FAILPOINT", failpoint).output().expect("it runs").status;
+            assert!(!status.success(), "{failpoint} was not met");
+        };
+        for failpoint in ["alerts-read=1", "commit-begins=1"] {
+            cut(failpoint);
+        }
+        run_by(&site, TURNS);
+        site.succeed(&["dlq", "replay", "--all"]);
+        site.write("plugins/guest.wasm", &framed("guest", PASSES));
+        cut("commit-begins=1");
+        site.succeed(&["run", "--until-empty"]);
+        let [record] = &kind.records(&site)[..] else { panic!("one record") };
+        let pipeline = &record["pipeline"];
+        let history = pipeline["history"].as_array().expect("a list");
+        let reasons: Vec<_> = history.iter().filter_map(|failure| failure["reason"].as_str()).collect();
+        assert_eq!((reasons, &pipeline["attempts"]), (vec!["trap", "out-of-fuel"], &json!(3)));
+        assert_eq!(pipeline["deliveries"], 2, "it was in flight when the host died");
+        assert!(history[0]["failed_at"].as_str() < history[1]["failed_at"].as_str());
+    });
+}
+
+#[test]
+fn a_history_holds_the_last_failures_and_the_number_of_those_before_them() {
+    both(|kind| {
+        let site = of_a_guest(kind);
+        site.send(b"{\"id\":\"a\"}\n");
+        let mut failed = Vec::new();
+        for _ in 0..KEPT + 2 {
+            run_by(&site, TRAPS);
+            failed.push(letters(&site)[0]["failed_at"].clone());
+            site.succeed(&["dlq", "replay", "--all"]);
+        }
+        run_by(&site, PASSES);
+        let pipeline = &kind.records(&site)[0]["pipeline"];
+        let history = pipeline["history"].as_array().expect("a list");
+        let told: Vec<_> = history.iter().map(|failure| failure["failed_at"].clone()).collect();
+        assert_eq!(told, failed[2..]);
+        assert_eq!((&pipeline["attempts"], &pipeline["history_cut"]), (&json!(KEPT + 3), &json!(2)));
+    });
+}
+
+#[test]
+fn what_somebody_writes_as_the_history_of_an_alert_costs_no_alert() {
+    both(|kind| {
+        let site = of_a_guest(kind);
+        site.write("plugins/guest.wasm", &framed("guest", PASSES));
+        let nonsense = ["", "nonsense", "[{}]", "{\"schema\":9}", &"[".repeat(70_000)];
+        for (n, text) in nonsense.iter().enumerate() {
+            let alert = format!("{{\"id\":\"{n}\"}}");
+            match kind {
+                Kind::Directory => {
+                    site.write(&format!("queue/errors/alert-{n}.reason"), text.as_bytes());
+                    site.write(&format!("queue/pending/alert-{n}.json"), alert.as_bytes());
+                }
+                Kind::Redis(server) => {
+                    let words = ["XADD", "alerts", "*", "alert", &alert, "dossier:history", text];
+                    server.ask::<String>(&words).expect("XADD");
+                }
+            }
+        }
+        let host = site.start();
+        host.admin();
+        wait_for("all to be stored", || (kind.records(&site).len() == nonsense.len()).then_some(()));
+        for record in kind.records(&site) {
+            let pipeline = &record["pipeline"];
+            assert_eq!((&pipeline["history"], &pipeline["attempts"]), (&json!([]), &json!(1)));
+        }
+        let ignored = host.metric("dossier_queue_ignored_histories_total");
+        assert_eq!(ignored, Some(nonsense.len() as f64));
+        host.told("history ignored", "");
+        assert_eq!(host.stop(), Some(0));
+    });
+}
+
+/// A hundred alerts that a version of the plugin trapped on.
+fn a_hundred_victims(kind: &Kind) -> Site {
+    let site = of_a_guest(kind);
+    site.write("plugins/guest.wasm", &framed("guest", TRAPS));
     let alerts: String = (0..100).map(|n| format!("{{\"id\":\"{n}\",\"amount\":{}}}\n", n % 10)).collect();
     site.write("alerts.ndjson", alerts.as_bytes());
     site.succeed(&["send", "--ids", "sent.ids", "alerts.ndjson"]);
@@ -80,8 +214,7 @@ fn a_replay_that_is_killed_goes_on_when_it_is_begun_again_and_takes_nothing_twic
         assert_eq!(site.succeed(&["dlq", "replay", "--all", "--rate", "1000"]), format!("replayed {rest}\n"));
         assert_eq!((&site.status()["waiting"], &site.status()["dead"]), (&json!(100), &json!(0)));
         site.succeed(&["verify", "--ids", "sent.ids"]);
-        site.write("plugins/guest.wasm", &framed("guest", "(func $enrich (param i32))"));
-        site.succeed(&["run", "--until-empty"]);
+        run_by(&site, PASSES);
         let records = kind.records(&site);
         assert_eq!(records.len(), 100);
         assert!(records.iter().all(|record| record["pipeline"]["attempts"] == 2), "{}", records[0]);
@@ -146,7 +279,7 @@ fn a_new_version_is_tried_on_the_dead_letters_and_only_those_that_pass_are_moved
 #[test]
 fn a_component_that_cannot_take_its_plugins_place_is_refused_and_nothing_is_moved() {
     let site = a_hundred_victims(&Kind::Directory);
-    site.write("other.wasm", &framed("guest", "(func $enrich (param i32))"));
+    site.write("other.wasm", &framed("guest", PASSES));
     site.write("guest.wasm", b"\0asm no component");
     for (file, what) in
         [("other.wasm", "rename its file to guest.wasm"), ("guest.wasm", "cannot be run"), ("none.wasm", "none.wasm")]

@@ -43,7 +43,7 @@ Examples:
 
     /// Put dead letters back into the queue
     ///
-    /// Each goes back in one atomic step and keeps its number of attempts. Only what is dead when this begins is replayed: what
+    /// Each goes back in one atomic step and keeps its attempts and how they ended. Only what is dead when this begins is replayed: what
     /// fails again meanwhile stays. Take IDs, a filter, or --all. When it is killed, nothing is lost or doubled: what is still
     /// dead is what is still to be done.
     #[command(override_usage = "dossier dlq replay [OPTIONS] <ID>...\n       \

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, FailedStep, Reason, SCHEMA};
 use crate::queue::{Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Settled, Walk};
 
@@ -71,6 +72,7 @@ impl MemoryQueue {
                 duration_us: 250_000,
             }),
             attempts: 1,
+            history: History::default(),
             deliveries: 1,
             first_seen: jiff::Timestamp::UNIX_EPOCH,
             failed_at: jiff::Timestamp::UNIX_EPOCH,
@@ -91,6 +93,18 @@ impl MemoryQueue {
         self.bury(key, None, Reason::Trap, "geo", body);
         if let Some(step) = lock(&self.dead).last_mut().and_then(|(dead, _)| dead.letter.step.as_mut()) {
             sha256.clone_into(&mut step.sha256);
+        }
+    }
+
+    /// Adds a dead letter of so many attempts, with these details of failures before it.
+    pub fn bury_again(&self, key: &str, attempts: u32, details: &[&str]) {
+        self.bury(key, None, Reason::Trap, "geo", b"{}");
+        if let Some((dead, _)) = lock(&self.dead).last_mut() {
+            dead.letter.attempts = attempts;
+            for detail in details {
+                let earlier = DeadLetter { detail: (*detail).to_owned(), ..dead.letter.clone() };
+                dead.letter.history = earlier.told();
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 
 use crate::cli::send::lines::{self, Source};
@@ -30,6 +30,9 @@ const ROUNDS: usize = 5;
 /// The order in which places are looked through: the way of an alert, so that one that goes on meanwhile is met twice
 /// rather than never. A dead letter that is replayed goes the other way, and is found when it is looked for again.
 const WAY: [Place; 3] = [Place::Queue, Place::Dead, Place::Store];
+
+/// A byte order mark.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What was sent, and how to show what came of it.
 #[derive(Debug, clap::Args)]
@@ -136,6 +139,10 @@ impl Sources {
     async fn open(arguments: &Arguments) -> anyhow::Result<Self> {
         let mut kept = Vec::new();
         let mut paths = [arguments.ids.clone(), arguments.alerts.clone()];
+        ensure!(
+            paths.iter().flatten().filter(|path| *path == Path::new("-")).count() < 2,
+            "the standard input can be read once, and more than one of --ids and --alerts is \"-\"; write all but one into files"
+        );
         for path in paths.iter_mut().flatten().filter(|path| *path == Path::new("-")) {
             if std::io::stdin().is_terminal() {
                 remark("reading what was sent from the terminal, one a line; Ctrl-D ends it, Ctrl-C gives up");
@@ -170,7 +177,13 @@ impl Audit<'_> {
             let (mut bytes, mut alerts) = (0, 0);
             while let Some(batch) = batches.recv().await {
                 let batch = batch?;
-                for line in &batch.alerts {
+                for (n, line) in batch.alerts.iter().enumerate() {
+                    // What other programs write may begin with a byte order mark, which is no part of an id.
+                    let marked = are_ids && n == 0 && batch.is_first() && line.starts_with(MARK);
+                    let line = &if marked { line.slice(MARK.len()..) } else { line.clone() };
+                    if line.is_empty() {
+                        continue;
+                    }
                     take(self.sent(line, are_ids).map_err(|error| {
                         let line = printable(&String::from_utf8_lossy(&line[..line.len().min(80)]));
                         anyhow::anyhow!("\"{line}\", before or at {}, says no id: {error}", batch.last)
@@ -392,6 +405,30 @@ mod tests {
         assert_eq!((&json["orphans"]["count"], &json["strangers"]["count"]), (&1.into(), &0.into()));
         let id = crate::alert::id_of_bytes(b"{\"x\":1}");
         assert_eq!(json["orphans"]["named"][0]["alert"], id);
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_is_no_part_of_the_first_id_and_of_another_it_is() {
+        let sheet = Sheet::new();
+        sheet.queue.store("a", r#"{"id":"a"}"#);
+        sheet.queue.store("\u{feff}b", "{\"id\":\"\u{feff}b\"}");
+        for ids in ["\u{feff}a\r\n\u{feff}b\r\n", "\u{feff}\na\n\u{feff}b", "\u{feff}{\"id\":\"a\"}\n\u{feff}b\n"] {
+            let (code, said) = sheet.said(ids, false).await;
+            assert_eq!(code, ExitCode::SUCCESS, "{said}");
+        }
+        assert_eq!(sheet.said("b\na\n", false).await.0, ExitCode::from(FAILED));
+    }
+
+    #[tokio::test]
+    async fn the_standard_input_cannot_be_two_files() {
+        for (ids, alerts) in [(vec!["-"], vec!["-"]), (vec!["-", "-"], vec![])] {
+            let [ids, alerts] = [ids, alerts].map(|names| names.into_iter().map(PathBuf::from).collect());
+            let arguments = Arguments { ids, alerts, input: false, limit: 1, json: false };
+            let config = crate::plugin::trial::standard();
+            let said = verify(&MemoryQueue::default(), &config, &arguments, &mut Out::new(Vec::new())).await;
+            let error = said.unwrap_err().to_string();
+            assert!(error.contains("can be read once") && error.contains("into files"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ pub use self::plugin::{
 };
 pub use self::queue::{
     AlertsClaimed, CommitRefused, ConsumerShared, DeadLettersMany, EntriesLost, EntriesRescued, EntrySkipped,
-    GroupRecreated, QueueRecovered, QueueTrouble,
+    GroupRecreated, HistoryIgnored, QueueRecovered, QueueTrouble,
 };
 pub use self::table::{TableLoaded, TableRefused};
 

@@ -139,6 +139,8 @@ metrics! {
         "dead_letters_over_threshold", "1 while there are as many dead letters as dlq_alarm says, or more";
     queue_skipped: Counter = Counter::default(),
         "queue_skipped_entries", "Files in the queue's folder that are no alerts or cannot be read";
+    queue_histories: Counter = Counter::default(),
+        "queue_ignored_histories", "Alerts whose earlier failures, as noted beside them, could not be read";
     queue_groups: Counter = Counter::default(),
         "queue_group_recreations", "Times that the stream or its group was gone and was made again";
     plugin_loads: Family<PluginLabel, Counter> = Family::default(),

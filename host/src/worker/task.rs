@@ -14,7 +14,7 @@ use tokio_util::sync::DropGuard;
 use super::committer::{Settling, Story};
 use super::{Room, Shared};
 use crate::alert::{Alert, DecodeError};
-use crate::dead_letter::{DeadLetter, FailedStep, Reason};
+use crate::dead_letter::{DeadLetter, FailedStep, Reason, history};
 use crate::pipeline::Pipeline;
 use crate::pipeline::run::{Finished, Progress, Run, micros};
 use crate::queue::{Body, Delivery, Outcome, Settled};
@@ -173,6 +173,7 @@ fn end(shared: &Shared, delivery: &Delivery, alert: &Alert, finished: Finished, 
         story.steps = finished.steps;
         return (outcome, story);
     }
+    let attempts = delivery.attempts.saturating_add(1);
     let provenance = Provenance {
         host: env!("CARGO_PKG_VERSION"),
         config_sha256: &shared.config.sha256,
@@ -180,8 +181,9 @@ fn end(shared: &Shared, delivery: &Delivery, alert: &Alert, finished: Finished, 
         finished: Timestamp::now(),
         duration_us: micros(started.elapsed()),
         deliveries: delivery.deliveries,
-        attempts: delivery.attempts.saturating_add(1),
-        history: [],
+        attempts,
+        history: &delivery.history,
+        history_cut: history::left_out(attempts, &delivery.history),
         steps: &finished.steps,
     };
     match Record::new(alert, &finished.observables, &finished.enrichment, &finished.verdict, &provenance) {
@@ -225,6 +227,7 @@ fn dead(
         detail,
         step,
         attempts: delivery.attempts.saturating_add(1),
+        history: delivery.history.clone(),
         deliveries: delivery.deliveries,
         first_seen: delivery.first_seen.unwrap_or(received),
         failed_at: Timestamp::now(),

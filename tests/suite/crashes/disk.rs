@@ -69,6 +69,12 @@ fn dead_letters_that_cannot_be_written_stay_in_the_queue_with_an_alarm_and_hold_
             Kind::Redis(server) => server.ask(&["XLEN", "alerts"]).expect("XLEN"),
         };
         assert_eq!(pending, 3, "a dead letter was let go of");
+        if let Kind::Redis(server) = kind {
+            let summary: (u64, redis::Value, redis::Value, redis::Value) =
+                server.ask(&["XPENDING", "alerts", "dossier"]).expect("XPENDING");
+            assert_eq!(summary.0, 3);
+            assert!(said.contains("WRONGTYPE"), "{said}");
+        }
         // The host serves on, and says that something is to be done.
         wait_for("all three to be told of", || {
             let (ready, why) = host.get("/readyz");
@@ -76,6 +82,7 @@ fn dead_letters_that_cannot_be_written_stay_in_the_queue_with_an_alarm_and_hold_
             why.contains("3 cannot be committed").then_some(())
         });
         assert_eq!(host.metric("dossier_queue_refused_commits_total"), Some(3.0));
+        assert_eq!(host.metric("dossier_alarms_total{alarm=\"commit-refused\"}"), Some(3.0));
         unblock(kind, &site);
         let began = std::time::Instant::now();
         site.drained();

@@ -54,6 +54,17 @@ fn what_the_first_version_left_waiting_in_flight_and_dead_is_finished() {
             record["pipeline"]["attempts"].as_u64().expect("a number")
         };
         assert_eq!((attempts("replayed"), attempts("dead"), attempts("in flight")), (2, 2, 1));
+        // What it noted of their failures is told, as far as it noted it: a file that says why, or only how often.
+        let told = |id: &str| {
+            let record = records.iter().find(|record| record["id"] == id).expect("a record");
+            let history = record["pipeline"]["history"].as_array().expect("a list");
+            history.iter().filter_map(|failure| failure["reason"].as_str()).collect::<Vec<_>>()
+        };
+        let replayed = match kind {
+            Kind::Directory => vec!["trap"],
+            Kind::Redis(_) => Vec::new(),
+        };
+        assert_eq!((told("dead"), told("replayed"), told("in flight").len()), (vec!["trap"], replayed, 0));
         happened(&format!(
             "{}: 3 pending and 1 dead of version 0.1.0 stored once, 1 stored known as such",
             kind.name()

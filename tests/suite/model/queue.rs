@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dossier::dead_letter::Reason;
+use dossier::dead_letter::history::History;
 use dossier::queue::{Body, Committed, Dead, Delivery, Depth, Outcome, Place, Queue, QueueError, Settled, Walk};
 use tokio::sync::Notify;
 
@@ -123,6 +124,7 @@ impl ModelQueue {
             entry,
             deliveries: told.deliveries,
             attempts: told.attempts,
+            history: History::default(),
             first_seen: None,
             waited: Duration::ZERO,
             suspect: told.suspect,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use dossier::dead_letter::history::{History, KEPT};
 use dossier::dead_letter::{self, DeadLetter, Reason};
 use dossier::queue::{Body, Committed, Delivery, Outcome, Queue, Settled};
 use dossier::record::Record;
@@ -218,6 +219,7 @@ impl Pair {
             let large = self.model.backlog()[&delivery.entry].len() > MAX_ALERT_SIZE;
             assert_eq!(bytes.is_none(), convicted || large, "{delivery:?}");
             assert!(delivery.attempts == 0 || delivery.first_seen.is_some(), "{delivery:?} was seen before");
+            assert_whole(&delivery.history, delivery.attempts);
         }
         let mut new = self.leases();
         new.retain(|lease| !before.contains(lease));
@@ -278,6 +280,7 @@ impl Pair {
         for dead in queue.dead(None, 10_000).await.expect("the dead letters") {
             let bytes = queue.dead_body(&dead.key).await.expect("a dead letter").expect("it is there");
             assert_eq!(bytes.len() as u64, dead.size);
+            assert_whole(&dead.letter.history, dead.letter.attempts - 1);
             let before = all.insert(dead.key.clone(), Letter { bytes, attempts: dead.letter.attempts });
             assert!(before.is_none(), "{} is listed twice", dead.key);
         }
@@ -412,6 +415,12 @@ impl Pair {
     }
 }
 
+/// A history tells of each failure that is counted, as far as it goes, in their order.
+fn assert_whole(history: &History, failures: u32) {
+    assert_eq!(history.failures().len(), KEPT.min(failures as usize), "{history:?} of {failures} failures");
+    assert!(history.failures().is_sorted_by_key(|failure| failure.failed_at), "{history:?}");
+}
+
 /// To be stored, as the worker does it.
 fn stored(delivery: Delivery) -> Settled {
     let Body::Alert(bytes) = &delivery.body else { panic!("refused: {delivery:?}") };
@@ -433,6 +442,7 @@ fn dead(delivery: Delivery) -> Settled {
         detail: "as the test wants".into(),
         step: None,
         attempts: delivery.attempts + 1,
+        history: delivery.history.clone(),
         deliveries: delivery.deliveries,
         first_seen: delivery.first_seen.unwrap_or_else(Timestamp::now),
         failed_at: Timestamp::now(),

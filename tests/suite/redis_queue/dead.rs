@@ -1,5 +1,7 @@
 //! Dead letters: what goes there, byte for byte, and how it comes back.
 
+use dossier::dead_letter::history::{Failure, History, KEPT, MAX_TEXT};
+
 use super::*;
 
 const LARGE: usize = 50 << 20;
@@ -115,25 +117,89 @@ async fn an_entry_with_very_many_fields_does_not_stop_the_queue() {
 }
 
 #[tokio::test]
-async fn a_replayed_dead_letter_keeps_its_attempts_and_when_it_was_first_seen() {
+async fn a_replayed_dead_letter_keeps_its_attempts_its_last_failures_and_when_it_was_first_seen() {
     let server = RedisServer::start().unwrap();
     let queue = open(&server).await;
     send(&queue, &["{\"id\":\"R\"}"]).await;
-    let mut seen = None;
-    for attempt in 0..3 {
+    let (mut seen, mut failed) = (None, Vec::new());
+    for attempt in 0..KEPT as u32 + 3 {
         let delivery = receive_one(&queue).await;
         assert_eq!((delivery.attempts, delivery.deliveries, delivery.suspect), (attempt, 1, false));
         assert_eq!(delivery.first_seen, seen);
+        assert_eq!(failed_at(&delivery.history), &failed[failed.len().saturating_sub(KEPT)..]);
         assert_eq!(text(&delivery), "{\"id\":\"R\"}");
         commit(&queue, dead(delivery, Some("R"), Reason::Timeout)).await;
         let letter = queue.dead(None, 10).await.unwrap().remove(0);
         assert_eq!((letter.letter.attempts, letter.letter.id.as_deref()), (attempt + 1, Some("R")));
         assert!(seen.is_none() || seen == Some(letter.letter.first_seen));
         seen = Some(letter.letter.first_seen);
+        assert_eq!(failed_at(&letter.letter.history), &failed[failed.len().saturating_sub(KEPT)..]);
+        failed.push(letter.letter.failed_at);
         assert!(queue.replay(&letter.key).await.unwrap());
         assert!(!queue.replay(&letter.key).await.unwrap(), "it is gone already");
         assert_eq!((length(&server, "alerts"), length(&server, "alerts:dlq")), (1, 0));
     }
+}
+
+fn failed_at(history: &History) -> Vec<Timestamp> {
+    history.failures().iter().map(|failure| failure.failed_at).collect()
+}
+
+#[tokio::test]
+async fn what_a_producer_writes_as_a_history_is_bounded_and_costs_no_alert() {
+    let server = RedisServer::start().unwrap();
+    let telemetry = Arc::new(Telemetry::default());
+    let (redis, queue_config) = config(&server);
+    let queue = RedisQueue::open(&redis, &queue_config, Arc::clone(&telemetry)).await.unwrap();
+    let ignored = || {
+        let text = telemetry.scrape();
+        let line = text.lines().find(|line| line.starts_with("dossier_queue_ignored_histories_total ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let failure = "{\"failed_at\":\"2026-01-01T00:00:00Z\",\"reason\":\"trap\",\"detail\":\"a lie\"}";
+    let too_large = format!("[{}]{}", failure, " ".repeat(MAX_TEXT));
+    let half = format!("[{failure}");
+    for nonsense in ["", "x", "{}", "[1]", "\0", &"[".repeat(60_000), &half, &too_large, &"x".repeat(8 << 20)] {
+        let _: String = server.ask(&["XADD", "alerts", "*", "dossier:history", nonsense, "alert", "{}"]).unwrap();
+        let before = ignored();
+        let delivery = receive_one(&queue).await;
+        assert_eq!((text(&delivery), delivery.attempts, delivery.history.is_empty()), ("{}", 0, true));
+        assert_eq!(ignored(), before + 1.0, "{nonsense:.20}");
+        // It is no part of the alert, and does not come back with it.
+        assert_eq!(commit(&queue, dead(delivery, None, Reason::Trap)).await, Committed::Dead);
+        let letter = queue.dead(None, 1).await.unwrap().remove(0);
+        assert!(queue.replay(&letter.key).await.unwrap());
+        let delivery = receive_one(&queue).await;
+        assert_eq!(failed_at(&delivery.history), [letter.letter.failed_at]);
+        commit(&queue, stored(delivery, "X")).await;
+    }
+    // A lie in the right form is taken for what it says, within the bounds.
+    let lies = format!("[{}]", vec![failure; 100].join(","));
+    let _: String = server.ask(&["XADD", "alerts", "*", "alert", "{}", "dossier:history", &lies]).unwrap();
+    let delivery = receive_one(&queue).await;
+    let lie: Failure = serde_json::from_str(failure).unwrap();
+    assert_eq!((delivery.history.failures(), delivery.attempts), (&vec![lie; KEPT][..], 0));
+    assert_eq!(delivery.first_seen, None);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_not_ours_is_replayed_without_a_history_and_a_large_one_with_a_bounded_one() {
+    let server = RedisServer::start().unwrap();
+    let queue = open(&server).await;
+    let _: String = server.ask(&["XADD", "alerts:dlq", "1-0", "alert", "1", "dead", "?", "attempts", "2"]).unwrap();
+    assert!(!queue.replay("0-1").await.unwrap(), "another one was taken for it");
+    assert!(queue.replay("1-0").await.unwrap());
+    let delivery = receive_one(&queue).await;
+    assert_eq!((delivery.attempts, delivery.history.is_empty()), (2, true));
+    let Settled { delivery, outcome: Outcome::Dead(mut letter) } = dead(delivery, None, Reason::Trap) else { panic!() };
+    (letter.id, letter.detail) = (Some("x".repeat(1 << 20)), "\u{1}".repeat(1 << 20));
+    commit(&queue, Settled { delivery, outcome: Outcome::Dead(letter) }).await;
+    let key = queue.dead(None, 1).await.unwrap().remove(0).key;
+    assert!(queue.replay(&key).await.unwrap());
+    let entries: Vec<(String, Vec<String>)> = server.ask(&["XRANGE", "alerts", "-", "+"]).unwrap();
+    let (name, value) = (&entries[0].1[6], &entries[0].1[7]);
+    assert!(name == "dossier:history" && value.len() < 4 << 10, "{name}: {}", value.len());
+    assert_eq!(receive_one(&queue).await.history.failures()[0].detail, "\u{1}".repeat(500));
 }
 
 #[tokio::test]

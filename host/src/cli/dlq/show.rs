@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 
 use crate::cli::output::{Out, count, duration, printable, since};
 use crate::dead_letter::DeadLetter;
+use crate::dead_letter::history::Failure;
 use crate::queue::{Dead, Queue};
 
 use super::{find, json};
@@ -75,7 +76,7 @@ fn is_harmless(body: &[u8]) -> bool {
 }
 
 fn write_letter<W: Write>(dead: &Dead, out: &mut Out<W>) -> std::io::Result<()> {
-    let DeadLetter { schema: _, id, reason, detail, step, attempts, deliveries, first_seen, failed_at, host } =
+    let DeadLetter { schema: _, id, reason, detail, step, attempts, history, deliveries, first_seen, failed_at, host } =
         &dead.letter;
     let mut line = |name: &str, value: &str| writeln!(out, "{name:<11}{}", printable(value));
     let moment = |moment: jiff::Timestamp| format!("{moment:.0} ({} ago)", duration(since(moment)));
@@ -93,7 +94,19 @@ fn write_letter<W: Write>(dead: &Dead, out: &mut Out<W>) -> std::io::Result<()> 
     line("deliveries", &deliveries.to_string())?;
     line("first seen", &moment(*first_seen))?;
     line("failed", &moment(*failed_at))?;
-    line("host", host)
+    line("host", host)?;
+    if dead.letter.left_out() > 0 {
+        line("before", &format!("{}, not kept", count(dead.letter.left_out().into(), "failure")))?;
+    }
+    for Failure { failed_at, reason, step, plugin, version, sha256, detail } in history.failures() {
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        let of = match step {
+            Some(step) => format!(" in {step} ({} {}, sha256 {})", word(plugin), word(version), word(sha256)),
+            None => String::new(),
+        };
+        line("before", &format!("{failed_at:.0} {reason}{of}: {detail}"))?;
+    }
+    Ok(())
 }
 
 /// A number with its thousands apart: `1,234,567`.
@@ -256,6 +269,21 @@ mod tests {
         let text = String::from_utf8(shown(&queue, "a", false, false).await.unwrap()).unwrap();
         assert_eq!(text.matches("alert      a\n").count(), 2);
         assert!(shown(&queue, "a", true, false).await.unwrap_err().to_string().contains("1-0, 2-0"));
+    }
+
+    #[tokio::test]
+    async fn earlier_failures_are_shown_with_the_number_of_those_that_are_not_kept() {
+        let queue = MemoryQueue::default();
+        queue.bury_again("1-0", 5, &["it\u{1b}[2J trapped", "it was slow"]);
+        let text = String::from_utf8(shown(&queue, "1-0", false, false).await.unwrap()).unwrap();
+        let before: Vec<_> = text.lines().filter(|line| line.starts_with("before ")).collect();
+        assert_eq!(before[0], "before     2 failures, not kept");
+        let of = format!("1970-01-01T00:00:00Z trap in geo (geo 0.1.0, sha256 {})", "ab".repeat(32));
+        assert_eq!(before[1], format!("before     {of}: it\\u{{1b}}[2J trapped"));
+        assert_eq!(before[2..], [format!("before     {of}: it was slow")]);
+        let json: serde_json::Value =
+            serde_json::from_slice(&shown(&queue, "1-0", false, true).await.unwrap()).unwrap();
+        assert_eq!(json["history"][1]["detail"], "it was slow");
     }
 
     #[tokio::test]

@@ -89,6 +89,13 @@ pub struct Batch {
     pub last: Position,
 }
 
+impl Batch {
+    /// Whether its file begins with it.
+    pub fn is_first(&self) -> bool {
+        self.last.line == self.alerts.len() as u64 + self.empty
+    }
+}
+
 /// Reads everything, one source after the other. The last result may be an error; nothing follows it.
 pub fn read(sources: Vec<Source>) -> mpsc::Receiver<anyhow::Result<Batch>> {
     let (sender, receiver) = mpsc::channel(1);

@@ -347,12 +347,13 @@ fn is_anothers(folders: &Folders, job: &Job, key: &str) -> io::Result<bool> {
         && files::stamp(&folders.pending.join(&name))?.is_some())
 }
 
-/// The letter with the attempts of the same bytes' earlier failures.
+/// The letter with the attempts and the history of the same bytes' earlier failures.
 fn with_earlier(folders: &Folders, key: &str, letter: &DeadLetter) -> DeadLetter {
     let mut letter = letter.clone();
     if let Ok(earlier) = folders.letter(key) {
         letter.attempts = letter.attempts.saturating_add(earlier.attempts);
         letter.first_seen = letter.first_seen.min(earlier.first_seen);
+        letter.history = earlier.told().with(letter.history);
     }
     letter
 }

@@ -1,6 +1,6 @@
 //! The dead letters in `errors`: an alert's exact bytes in `<key>.json`, why it is dead in `<key>.reason`.
 //!
-//! A `.reason` whose `.json` is gone belongs to an alert that was moved back to `pending`: it keeps the alert's attempts.
+//! A `.reason` whose `.json` is gone belongs to an alert that was moved back to `pending`: it keeps the alert's attempts and its history.
 //! Whoever changes the folder holds its lock; a person who moves files about does not, and so nothing is taken for sure.
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +19,7 @@ use super::super::Dead;
 use super::files::{self, Unfinished};
 use super::folders::Folders;
 use super::lock;
+use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, Reason, SCHEMA};
 
 /// The largest `.reason` that is read, in bytes.
@@ -45,8 +46,8 @@ impl Folders {
         Ok(folder)
     }
 
-    /// The dead letter that a file in `pending` was, if it was one: its key, and its reason if that can be read.
-    pub(super) fn earlier_letter(&self, name: &OsStr) -> Option<(String, Option<DeadLetter>)> {
+    /// The dead letter that a file in `pending` was, if it was one: its key, and its reason or why that cannot be read.
+    pub(super) fn earlier_letter(&self, name: &OsStr) -> Option<(String, Result<DeadLetter, String>)> {
         let key = name.to_str()?.strip_suffix(".json")?;
         // Nothing at all is the rule, and then this one look is all that it costs.
         files::stamp(&self.dead_reason(key)).ok()??;
@@ -54,7 +55,7 @@ impl Folders {
         if files::stamp(&self.dead_json(key)).ok()?.is_some() {
             return None;
         }
-        Some((key.to_owned(), self.letter(key).ok()))
+        Some((key.to_owned(), self.letter(key)))
     }
 
     /// Reads why an alert is dead.
@@ -270,6 +271,7 @@ fn guess(json: &Path, failed: SystemTime, limit: u64, why: &str) -> io::Result<D
         detail: format!("{why}; look at the alert, then replay it or drop it"),
         step: None,
         attempts: 0,
+        history: History::default(),
         deliveries: 0,
         first_seen: failed_at,
         failed_at,

@@ -15,9 +15,9 @@ use super::files::{self, Stamp};
 use super::folders::Folders;
 use super::lock::{self, Found, Lock};
 use super::taken::AllTaken;
-use crate::dead_letter::Reason;
+use crate::dead_letter::{DeadLetter, Reason};
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::{AlertsClaimed, EntrySkipped};
+use crate::telemetry::events::{AlertsClaimed, EntrySkipped, HistoryIgnored};
 
 /// How long a file that is not (yet) an alert may lie there unchanged before it is taken for what it is: people `cp`
 /// files in.
@@ -296,7 +296,15 @@ impl Reader {
     fn deliver(&mut self, name: &OsStr, lock: Lock, body: Body, data: &Metadata) -> Seen {
         self.skipped.remove(name);
         let was_dead = self.folders.earlier_letter(name);
-        let letter = was_dead.as_ref().and_then(|(_, letter)| letter.as_ref());
+        let letter = match &was_dead {
+            Some((_, Ok(letter))) => Some(letter),
+            Some((key, Err(why))) => {
+                let why = format!("{key}.reason cannot be read: {why}");
+                self.telemetry.emit(&HistoryIgnored { entry: &name.to_string_lossy(), why: &why });
+                None
+            }
+            None => None,
+        };
         let size = if let Body::Alert(bytes) = &body { bytes.len() } else { 0 };
         let seen = [lock.prior.map(|prior| prior.first_seen), letter.map(|letter| letter.first_seen)];
         let mut delivery = Delivery {
@@ -304,6 +312,7 @@ impl Reader {
             entry: name.to_string_lossy().into_owned(),
             deliveries: lock.note.deliveries,
             attempts: letter.map_or(0, |letter| letter.attempts),
+            history: letter.map(DeadLetter::told).unwrap_or_default(),
             first_seen: seen.into_iter().flatten().min(),
             waited: files::since(data).elapsed().unwrap_or_default(),
             suspect: lock.prior.is_some(),

@@ -156,6 +156,7 @@ fn dead(delivery: Delivery) -> Settled {
         detail,
         step: None,
         attempts: delivery.attempts + 1,
+        history: delivery.history.clone(),
         deliveries: delivery.deliveries,
         first_seen: delivery.first_seen.unwrap_or(now),
         failed_at: now,

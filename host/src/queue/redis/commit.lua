@@ -83,7 +83,7 @@ local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
   for i = 1, #fields, 2 do
     if fields[i] == 'alert' and not alert then
       alert = fields[i + 1]
-    elseif fields[i] ~= 'dossier:attempts' and fields[i] ~= 'dossier:first_seen' then
+    elseif fields[i] ~= 'dossier:attempts' and fields[i] ~= 'dossier:first_seen' and fields[i] ~= 'dossier:history' then
       others[#others + 1] = 'field:' .. fields[i]
       others[#others + 1] = fields[i + 1]
     end

@@ -10,6 +10,7 @@ use redis::Value;
 use super::keys::{age, is_entry, millis};
 use super::link::{Call, Source};
 use super::{Shared, reply};
+use crate::dead_letter::history::History;
 use crate::dead_letter::{self, DeadLetter, Reason};
 use crate::queue::{Dead, Depth, QueueError};
 
@@ -49,14 +50,7 @@ impl Shared {
         };
         let mut all = Vec::new();
         loop {
-            let call = Call::new(&LIST, &[&self.keys.dead]).arg(&from).arg(limit - all.len());
-            let answer = self.run(&self.commands, &call).await?;
-            let parse = |answer| {
-                let [letters, more] = reply::exactly(answer)?;
-                let letters = reply::list(letters)?.into_iter().map(letter).collect::<Option<Vec<_>>>()?;
-                Some((letters, reply::number(more)? == 1))
-            };
-            let (letters, more) = parse(answer).ok_or_else(|| self.commands.nonsense("list.lua"))?;
+            let (letters, more) = self.page(&from, limit - all.len(), letter).await?;
             if let Some(last) = letters.last() {
                 from = format!("({}", last.key);
             }
@@ -65,6 +59,37 @@ impl Shared {
                 return Ok(all);
             }
         }
+    }
+
+    /// So many dead letters from an id on, or as many as fit, and whether there may be more.
+    async fn page<T>(
+        &self,
+        from: &str,
+        limit: usize,
+        letter: impl Fn(Value) -> Option<T>,
+    ) -> Result<(Vec<T>, bool), QueueError> {
+        let call = Call::new(&LIST, &[&self.keys.dead]).arg(from).arg(limit);
+        let answer = self.run(&self.commands, &call).await?;
+        let parse = |answer| {
+            let [letters, more] = reply::exactly(answer)?;
+            let letters = reply::list(letters)?.into_iter().map(letter).collect::<Option<Vec<_>>>()?;
+            Some((letters, reply::number(more)? == 1))
+        };
+        parse(answer).ok_or_else(|| self.commands.nonsense("list.lua"))
+    }
+
+    /// The history that a dead letter's alert has when it is replayed, as JSON; empty where its description is not ours, none when there
+    /// is no such dead letter.
+    async fn history_from(&self, key: &str) -> Result<Option<String>, QueueError> {
+        let described = |value| {
+            let [key, letter, _, _] = reply::exactly(value)?;
+            Some((reply::text(key)?, reply::bytes(letter)?))
+        };
+        let (mut letters, _) = self.page(key, 1, described).await?;
+        let Some((_, letter)) = letters.pop().filter(|(first, _)| first == key) else { return Ok(None) };
+        let letter = serde_json::from_slice::<DeadLetter>(&letter).ok();
+        let history = letter.map(|letter| letter.told().to_json()).transpose();
+        history.map(|text| Some(text.unwrap_or_default())).map_err(|error| QueueError::Broken(error.to_string()))
     }
 
     /// See [`crate::queue::Queue::dead_body`].
@@ -87,7 +112,9 @@ impl Shared {
         if !is_entry(key) {
             return Ok(false);
         }
-        let call = Call::new(&REPLAY, &[&self.keys.stream, &self.keys.dead]).arg(key);
+        // An entry never changes: what is read here is still so when the script moves it, if nobody else has by then.
+        let Some(history) = self.history_from(key).await? else { return Ok(false) };
+        let call = Call::new(&REPLAY, &[&self.keys.stream, &self.keys.dead]).arg(key).arg(history);
         Ok(reply::number(self.run(&self.commands, &call).await?) == Some(1))
     }
 
@@ -148,6 +175,7 @@ fn letter(value: Value) -> Option<Dead> {
             detail: format!("its field \"dead\" describes no failure: {error}"),
             step: None,
             attempts: 0,
+            history: History::default(),
             deliveries: 0,
             first_seen: when,
             failed_at: when,

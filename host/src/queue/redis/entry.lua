@@ -1,8 +1,8 @@
 -- Read before read.lua and fetch.lua: what the host is told of an entry, and the server's time.
--- The body of an entry that is too large stays here; its size goes instead.
+-- The body of an entry that is too large stays here; its size goes instead. Only what was replayed has a history at its end.
 local function describe(entry, max_size)
   local fields, names = entry[2], {}
-  local alert, attempts, first_seen, size = nil, '', '', 0
+  local alert, attempts, first_seen, history, size = nil, '', '', nil, 0
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]
     size = size + #name + #value
@@ -12,17 +12,20 @@ local function describe(entry, max_size)
       attempts = value
     elseif name == 'dossier:first_seen' then
       first_seen = value
+    elseif name == 'dossier:history' then
+      -- No more than is read of it and one byte, so that the host sees that it is too large.
+      history = string.sub(value, 1, 65537)
     elseif #names < 10 then
       names[#names + 1] = string.sub(name, 1, 40)
     end
   end
   if not alert then
-    return {entry[1], 'no-alert', table.concat(names, ', '), attempts, first_seen, '0'}, size
+    return {entry[1], 'no-alert', table.concat(names, ', '), attempts, first_seen, '0', history}, size
   end
   if #alert > max_size then
-    return {entry[1], 'too-large', string.format('%d', #alert), attempts, first_seen, '0'}, size
+    return {entry[1], 'too-large', string.format('%d', #alert), attempts, first_seen, '0', history}, size
   end
-  return {entry[1], 'alert', alert, attempts, first_seen, '0'}, size
+  return {entry[1], 'alert', alert, attempts, first_seen, '0', history}, size
 end
 
 local function now_ms()

@@ -13,8 +13,9 @@ use super::keys::age;
 use super::link::{Call, Source};
 use super::{Shared, reply};
 use crate::dead_letter::Reason;
+use crate::dead_letter::history::History;
 use crate::queue::{Body, Delivery, QueueError};
-use crate::telemetry::events::{AlertsClaimed, EntriesLost};
+use crate::telemetry::events::{AlertsClaimed, EntriesLost, HistoryIgnored};
 
 /// How long a read waits for the first alert.
 pub(super) const BLOCK: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ struct Told {
     attempts: u32,
     first_seen: Option<Timestamp>,
     crashes: u32,
+    /// Only where there is one: as it stands there, whoever wrote it.
+    history: Option<Bytes>,
 }
 
 /// What read.lua and fetch.lua answer.
@@ -46,7 +49,9 @@ struct Page {
 fn page(value: Value) -> Option<Page> {
     let [now, largest, entries] = reply::exactly(value)?;
     let told = |value| {
-        let [entry, what, value, attempts, first_seen, crashes] = reply::exactly(value)?;
+        let mut parts = reply::list(value)?;
+        let history = (parts.len() > 6).then(|| parts.pop()).flatten();
+        let [entry, what, value, attempts, first_seen, crashes] = parts.try_into().ok()?;
         Some(Told {
             entry: reply::text(entry)?,
             what: reply::text(what)?,
@@ -55,6 +60,7 @@ fn page(value: Value) -> Option<Page> {
             attempts: reply::text(attempts)?.parse().unwrap_or(0),
             first_seen: reply::text(first_seen)?.parse().ok(),
             crashes: reply::text(crashes)?.parse().unwrap_or(0),
+            history: history.and_then(reply::bytes),
         })
     };
     Some(Page {
@@ -257,11 +263,21 @@ impl Shared {
             body,
             deliveries,
             attempts: told.attempts,
+            history: told.history.map(|text| self.history(&told.entry, &text)).unwrap_or_default(),
             first_seen: told.first_seen,
             waited: age(&told.entry, now),
             suspect: deliveries > 1,
             entry: told.entry,
             receipt: Box::new(receipt),
+        })
+    }
+
+    /// What an entry says of its alert's earlier failures. What cannot be read takes nothing from the alert.
+    fn history(&self, entry: &str, text: &[u8]) -> History {
+        History::from_json(text).unwrap_or_else(|why| {
+            let why = format!("its field \"dossier:history\" cannot be read: {why}");
+            self.telemetry.emit(&HistoryIgnored { entry, why: &why });
+            History::default()
         })
     }
 

@@ -116,6 +116,30 @@ impl Event for EntrySkipped<'_> {
     }
 }
 
+/// What stands beside an alert about its earlier failures cannot be read: the alert is processed as if nothing stood there.
+#[derive(Debug)]
+pub struct HistoryIgnored<'a> {
+    /// The alert's place in the queue.
+    pub entry: &'a str,
+    /// What is wrong with it.
+    pub why: &'a str,
+}
+
+impl Event for HistoryIgnored<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.queue_histories.inc();
+    }
+
+    fn log(&self) {
+        tracing::warn!(target: "dossier::queue", entry = self.entry, why = self.why, "history ignored");
+    }
+
+    // Whoever may add alerts could write one line with each.
+    fn throttle(&self) -> Option<(&'static str, &str)> {
+        Some(("history-ignored", ""))
+    }
+}
+
 /// The stream or its group was gone and was made again. An alarm.
 #[derive(Debug)]
 pub struct GroupRecreated<'a> {

@@ -61,6 +61,7 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&ConsumerShared { consumer: "host-1" });
     then(&DeadLettersMany { dead: 11, threshold: 10 });
     then(&EntrySkipped { entry: "link.json", why: "a symlink" });
+    then(&HistoryIgnored { entry: "1-0", why: "EOF at line 1" });
     then(&GroupRecreated { stream: "alerts", group: "dossier" });
     then(&PluginLoaded { plugin: "geo", version: "0.1.0", sha256: "aa", took: TOOK, reload: true });
     then(&PluginRefused { plugin: "geo", sha256: None, why: "no component" });

@@ -1,6 +1,12 @@
 //! Dead letters, and the ways out of them.
 
+use crate::dead_letter::history::{History, KEPT};
+
 use super::*;
+
+fn failed_at(history: &History) -> Vec<Timestamp> {
+    history.failures().iter().map(|failure| failure.failed_at).collect()
+}
 
 fn letter(all: &Fixture, key: &str) -> DeadLetter {
     serde_json::from_slice(&fs::read(all.path(&format!("errors/{key}.reason"))).unwrap()).unwrap()
@@ -52,18 +58,40 @@ async fn moving_the_files_by_hand_drains_the_dead_letters_and_keeps_their_attemp
 }
 
 #[tokio::test]
-async fn a_replay_keeps_the_attempts_however_often_it_fails() {
+async fn a_replay_keeps_the_attempts_and_the_last_failures_however_often_it_fails() {
     let all = Fixture::new().await;
     all.send(&["{\"id\":\"a/b\"}"]).await;
-    for attempts in 1..5 {
-        assert_eq!(all.bury_all().await, [Committed::Dead]);
+    let mut failed = Vec::new();
+    for attempts in 1..=KEPT as u32 + 3 {
+        let taken = all.receive_one().await;
+        assert_eq!(failed_at(&taken.history), &failed[failed.len().saturating_sub(KEPT)..]);
+        assert_eq!(all.queue.commit(&[dead(taken)]).await.unwrap(), [Committed::Dead]);
         let dead = all.queue.dead(None, 10).await.unwrap();
         assert_eq!((dead.len(), dead[0].letter.attempts), (1, attempts));
+        assert_eq!(failed_at(&dead[0].letter.history), &failed[failed.len().saturating_sub(KEPT)..]);
+        failed.push(dead[0].letter.failed_at);
         assert!(all.queue.replay(&dead[0].key).await.unwrap());
         assert!(!all.queue.replay(&dead[0].key).await.unwrap(), "it is gone already");
     }
     assert_eq!(all.store_all().await, [Committed::Stored]);
     assert!(all.ls("errors").is_empty());
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_be_read_takes_nothing_from_its_alert() {
+    let all = Fixture::new().await;
+    let a_list = "{\"schema\":1,\"reason\":\"trap\",\"detail\":\"\",\"attempts\":1,\"deliveries\":1,\"host\":\"\",\"history\":7,\
+                  \"first_seen\":\"2026-01-01T00:00:00Z\",\"failed_at\":\"2026-01-01T00:00:00Z\"}";
+    let newer = a_list.replace("\"schema\":1", "\"schema\":2").replace("\"history\":7,", "");
+    for reason in ["", "[]", a_list, &newer, &"x".repeat(2 << 20)] {
+        all.put("errors/alert-a.reason", reason.as_bytes());
+        all.put("pending/alert-a.json", b"{\"id\":\"a\"}");
+        let taken = all.receive_one().await;
+        assert!(taken.history.is_empty() && taken.attempts == 0, "{taken:?}");
+        assert_eq!(all.queue.commit(&[dead(taken)]).await.unwrap(), [Committed::Dead]);
+        assert_eq!(letter(&all, "alert-a").attempts, 1);
+        fs::remove_file(all.path("errors/alert-a.json")).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -77,6 +105,7 @@ async fn a_replay_overwrites_nothing_that_waits_under_the_same_name() {
     let mut both = all.receive().await;
     both.sort_by(|a, b| a.entry.cmp(&b.entry));
     assert_eq!(both.iter().map(|delivery| delivery.attempts).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(both.iter().map(|delivery| delivery.history.failures().len()).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(bytes_of(&both[1]), "{\"id\":\"a\",\"x\":1}");
     let settled: Vec<_> = both.into_iter().map(stored).collect();
     assert_eq!(all.queue.commit(&settled).await.unwrap().len(), 2);
@@ -93,6 +122,9 @@ async fn the_same_bytes_are_one_dead_letter_and_other_bytes_are_another() {
     }
     let other = format!("alert-a~{}", &crate::digest::sha256_hex(b"{\"id\":\"a\",\"x\":2}")[..8]);
     assert_eq!((letter(&all, "alert-a").attempts, letter(&all, &other).attempts), (3, 2));
+    let failures = |key: &str| letter(&all, key).told().failures().to_vec();
+    assert_eq!((failures("alert-a").len(), failures(&other).len()), (3, 2));
+    assert!(failures("alert-a").is_sorted_by_key(|failure| failure.failed_at));
     assert_eq!(all.queue.dead_body("alert-a").await.unwrap().unwrap(), "{\"id\":\"a\",\"x\":1}");
     assert_eq!(all.queue.dead_body(&other).await.unwrap().unwrap(), "{\"id\":\"a\",\"x\":2}");
     assert!(all.ls("pending").is_empty());

@@ -1,0 +1,267 @@
+//! Earlier failures of an alert that was replayed: what stands in its record, and in its dead letter when it fails again.
+//!
+//! On the way it lies where producers write too, so it is bounded by its type, and nothing is decided by what it says.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{DeadLetter, Reason};
+
+/// How many failures are kept: the last ones. [`DeadLetter::attempts`] counts all of them.
+pub const KEPT: usize = 10;
+
+/// How many bytes of a detail are kept.
+const DETAIL: usize = 500;
+
+/// How many bytes of a name, a version or a digest are kept.
+const WORD: usize = 100;
+
+/// The largest text that is read as a history, in bytes. One that this host writes is smaller, whatever it holds.
+pub const MAX_TEXT: usize = 64 << 10;
+
+/// Earlier failures, the oldest first: no more than [`KEPT`], each cut to a bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Failure>", into = "Vec<Failure>")]
+pub struct History(Vec<Failure>);
+
+/// One of them: the parts of its dead letter that tell why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When it failed.
+    pub failed_at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// The step that failed, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Its plugin's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Its plugin's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// SHA-256 of its plugin's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What happened, for people: the beginning of it.
+    pub detail: String,
+}
+
+impl History {
+    /// Reads what [`Self::to_json`] wrote, or what anybody else did.
+    ///
+    /// # Errors
+    /// The text is larger than [`MAX_TEXT`], or no list of failures.
+    pub fn from_json(text: &[u8]) -> Result<Self, String> {
+        if text.len() > MAX_TEXT {
+            return Err(format!("it is larger than {MAX_TEXT} bytes"));
+        }
+        serde_json::from_slice(text).map_err(|error| error.to_string())
+    }
+
+    /// As JSON, no larger than [`MAX_TEXT`].
+    ///
+    /// # Errors
+    /// None in practice: failures are plain JSON.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&self.0)
+    }
+
+    /// The failures, the oldest first.
+    pub fn failures(&self) -> &[Failure] {
+        &self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These and the others, by their times.
+    #[must_use]
+    pub fn with(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self.0.sort_by_key(|failure| failure.failed_at);
+        Self::from(self.0)
+    }
+
+    /// These, and then what a dead letter tells of.
+    fn and(mut self, letter: &DeadLetter) -> Self {
+        let step = letter.step.as_ref();
+        self.0.push(Failure {
+            failed_at: letter.failed_at,
+            reason: letter.reason,
+            step: step.map(|step| step.step.clone()),
+            plugin: step.map(|step| step.plugin.clone()),
+            version: step.map(|step| step.version.clone()),
+            sha256: step.map(|step| step.sha256.clone()),
+            detail: letter.detail.clone(),
+        });
+        Self::from(self.0)
+    }
+}
+
+impl DeadLetter {
+    /// The history that the alert has from here on: the earlier failures, and this one.
+    pub fn told(&self) -> History {
+        self.history.clone().and(self)
+    }
+
+    /// How many earlier failures the history does not hold, because there were too many or a version before it kept none.
+    pub fn left_out(&self) -> u32 {
+        left_out(self.attempts, &self.history)
+    }
+}
+
+/// How many of so many attempts, the present one aside, a history does not hold.
+pub fn left_out(attempts: u32, history: &History) -> u32 {
+    let held = u32::try_from(history.0.len()).unwrap_or(u32::MAX);
+    attempts.saturating_sub(1).saturating_sub(held)
+}
+
+impl From<Vec<Failure>> for History {
+    /// Cuts it to its bounds.
+    fn from(mut failures: Vec<Failure>) -> Self {
+        failures.drain(..failures.len().saturating_sub(KEPT));
+        failures.iter_mut().for_each(Failure::cut);
+        Self(failures)
+    }
+}
+
+impl From<History> for Vec<Failure> {
+    fn from(history: History) -> Self {
+        history.0
+    }
+}
+
+impl Failure {
+    fn cut(&mut self) {
+        let Self { failed_at: _, reason: _, step, plugin, version, sha256, detail } = self;
+        cut(detail, DETAIL);
+        [step, plugin, version, sha256].into_iter().flatten().for_each(|word| cut(word, WORD));
+    }
+}
+
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        // What was cut away is not held on to.
+        text.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letter::{FailedStep, SCHEMA};
+
+    fn letter(second: i64, detail: &str, history: History) -> DeadLetter {
+        DeadLetter {
+            schema: SCHEMA,
+            id: None,
+            reason: Reason::Trap,
+            detail: detail.to_owned(),
+            step: Some(FailedStep {
+                step: "geo".to_owned(),
+                plugin: "geo".to_owned(),
+                version: "0.1.0".to_owned(),
+                sha256: "ab".repeat(32),
+                calls: 1,
+                fuel: 1,
+                duration_us: 1,
+            }),
+            attempts: u32::try_from(history.failures().len()).unwrap() + 1,
+            history,
+            deliveries: 1,
+            first_seen: Timestamp::UNIX_EPOCH,
+            failed_at: Timestamp::from_second(second).unwrap(),
+            host: "0.1.0".to_owned(),
+        }
+    }
+
+    fn details(history: &History) -> Vec<&str> {
+        history.failures().iter().map(|failure| failure.detail.as_str()).collect()
+    }
+
+    #[test]
+    fn each_failure_is_added_behind_those_before_it() {
+        let first = letter(1, "A", History::default()).told();
+        let second = letter(2, "B", first);
+        assert_eq!(details(&second.history), ["A"]);
+        let told = second.told();
+        assert_eq!(details(&told), ["A", "B"]);
+        let text = told.to_json().unwrap();
+        assert_eq!(History::from_json(text.as_bytes()), Ok(told));
+        let shape = "[{\"failed_at\":\"1970-01-01T00:00:01Z\",\"reason\":\"trap\",\"step\":\"geo\",\"plugin\":\"geo\",\
+                     \"version\":\"0.1.0\",\"sha256\":\"ab";
+        assert!(text.starts_with(shape), "{text}");
+    }
+
+    #[test]
+    fn only_the_last_ones_are_kept_and_the_others_are_counted() {
+        let mut history = History::default();
+        for second in 0..KEPT as i64 + 5 {
+            history = letter(second, &second.to_string(), history).told();
+        }
+        assert_eq!(details(&history), ["5", "6", "7", "8", "9", "10", "11", "12", "13", "14"]);
+        let last = DeadLetter { attempts: 16, ..letter(15, "15", history) };
+        assert_eq!(last.left_out(), 5);
+        assert_eq!(left_out(0, &last.history), 0);
+        assert_eq!(left_out(u32::MAX, &History::default()), u32::MAX - 1);
+    }
+
+    #[test]
+    fn histories_of_the_same_bytes_are_joined_by_their_times() {
+        let one = letter(3, "C", letter(1, "A", History::default()).told()).told();
+        let other = letter(2, "B", History::default()).told();
+        assert_eq!(details(&one.clone().with(other.clone())), ["A", "B", "C"]);
+        assert_eq!(details(&other.with(one)), ["A", "B", "C"]);
+    }
+
+    #[test]
+    fn the_largest_history_that_is_written_can_be_read() {
+        // A control character takes six bytes of JSON.
+        let long = "\u{1}".repeat(4 << 10);
+        let mut history = History::default();
+        for second in 0..20 {
+            let mut letter = letter(second, &long, history);
+            if let Some(step) = &mut letter.step {
+                [&mut step.step, &mut step.plugin, &mut step.version, &mut step.sha256]
+                    .into_iter()
+                    .for_each(|word| word.clone_from(&long));
+            }
+            history = letter.told();
+        }
+        let text = history.to_json().unwrap();
+        assert!((40 << 10..=MAX_TEXT).contains(&text.len()), "{}", text.len());
+        assert_eq!(History::from_json(text.as_bytes()), Ok(history));
+    }
+
+    #[test]
+    fn a_hostile_history_is_cut_or_refused() {
+        let failure = |detail: &str| {
+            format!("{{\"failed_at\":\"2026-01-01T00:00:00Z\",\"reason\":\"trap\",\"detail\":\"{detail}\"}}")
+        };
+        let many = format!("[{}]", vec![failure("ä"); 500].join(","));
+        assert_eq!(History::from_json(many.as_bytes()).unwrap().failures().len(), KEPT);
+        let long = format!("[{}]", failure(&"ä".repeat(10_000)));
+        assert_eq!(History::from_json(long.as_bytes()).unwrap().failures()[0].detail, "ä".repeat(250));
+        for bad in [
+            String::new(),
+            "{}".to_owned(),
+            "null".to_owned(),
+            "[1]".to_owned(),
+            "[".repeat(60_000),
+            format!("[{}", failure("cut")),
+            format!("[{}] ", failure("x")) + "x",
+            failure("alone"),
+            "[{\"failed_at\":\"yesterday\",\"reason\":\"trap\",\"detail\":\"\"}]".to_owned(),
+            "[{\"failed_at\":\"2026-01-01T00:00:00Z\",\"reason\":\"no-such\",\"detail\":\"\"}]".to_owned(),
+            "[{\"failed_at\":\"2026-01-01T00:00:00Z\",\"reason\":\"trap\"}]".to_owned(),
+            format!("[{}]", failure(&"x".repeat(MAX_TEXT))),
+        ] {
+            assert!(History::from_json(bad.as_bytes()).is_err(), "{:.80}", bad);
+        }
+        assert!(History::from_json(b"[\xff]").is_err());
+    }
+}
