@@ -197,3 +197,70 @@ async fn what_nobody_has_any_more_is_stored_by_who_holds_it_and_what_others_did_
     let letter = queue.dead(None, 1).await.unwrap().remove(0);
     assert_eq!(queue.dead_body(&letter.key).await.unwrap().unwrap(), "2");
 }
+
+/// Each case of a batch beside the others, in no order, in one commit.
+#[tokio::test]
+async fn of_a_mixed_batch_each_alert_ends_as_it_would_alone() {
+    let server = RedisServer::start().unwrap();
+    let queue = open(&server).await;
+    let alerts: Vec<_> = (0..300).map(|n| Bytes::from(format!("{{\"n\":{n}}}"))).collect();
+    queue.send(&alerts).await.unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut got = receive(&queue, 300).await;
+    random.shuffle(&mut got);
+    // Some stay in hand, so that there are gaps between those that are committed.
+    let held = got.split_off(200);
+    let mut expected = Vec::new();
+    let mut settled = Vec::new();
+    for (n, delivery) in got.into_iter().enumerate() {
+        let entry = delivery.entry.clone();
+        let id = format!("A{n}");
+        let hash = dossier::digest::sha256_hex(text(&delivery).as_bytes());
+        let key = format!("alerts:id:{id}");
+        let case = random.u8(..8);
+        expected.push(match case {
+            0 => {
+                let claim = ["XCLAIM", "alerts", "dossier", "another", "0", &entry, "JUSTID"];
+                let _: Vec<String> = server.ask(&claim).unwrap();
+                Committed::Lost
+            }
+            1 => {
+                let _: () = server.ask(&["SET", &key, &format!("1-0 {hash} 1-0 x")]).unwrap();
+                Committed::Duplicate
+            }
+            2 => {
+                let _: () = server.ask(&["SET", &key, "1-0 other 1-0 x"]).unwrap();
+                Committed::Conflict(format!("{id}~{}", &hash[..8]))
+            }
+            3 => {
+                let _: i64 = server.ask(&["LPUSH", &key, "no place"]).unwrap();
+                Committed::Refused(String::new())
+            }
+            4 => {
+                // Only who holds it has it now.
+                let _: i64 = server.ask(&["XDEL", "alerts", &entry]).unwrap();
+                Committed::Stored
+            }
+            5 => Committed::Dead,
+            _ => Committed::Stored,
+        });
+        settled.push(if case == 5 { dead(delivery, Some(&id), Reason::Trap) } else { stored(delivery, &id) });
+    }
+    let ends = queue.commit(&settled).await.unwrap();
+    for ((end, expected), settled) in ends.iter().zip(&expected).zip(&settled) {
+        let same = match expected {
+            Committed::Refused(_) => matches!(end, Committed::Refused(why) if why.contains("WRONGTYPE")),
+            expected => end == expected,
+        };
+        assert!(same, "{}: {end:?} instead of {expected:?}", settled.delivery.entry);
+    }
+    let count = |what: fn(&Committed) -> bool| ends.iter().filter(|end| what(end)).count() as u64;
+    let records = count(|end| matches!(end, Committed::Stored | Committed::Conflict(_)));
+    let left = count(|end| matches!(end, Committed::Lost | Committed::Refused(_)));
+    assert_eq!(length(&server, "alerts:enriched"), records);
+    assert_eq!(length(&server, "alerts:dlq"), count(|end| *end == Committed::Dead));
+    assert_eq!(length(&server, "alerts"), left + held.len() as u64);
+    // Said again, nothing happens again.
+    assert_eq!(queue.commit(&settled).await.unwrap(), ends);
+    assert_eq!((length(&server, "alerts:enriched"), length(&server, "alerts")), (records, left + held.len() as u64));
+}

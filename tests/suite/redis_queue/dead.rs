@@ -56,6 +56,40 @@ async fn alerts_of_50_mb_among_small_ones_go_to_the_dead_letters_with_their_byte
     assert_eq!(length(&server, "alerts"), 0);
 }
 
+/// The most memory that the server has used since the last time.
+fn peak(server: &RedisServer) -> usize {
+    let info: String = server.ask(&["INFO", "memory"]).unwrap();
+    let _: () = server.ask(&["CONFIG", "RESETSTAT"]).unwrap();
+    let field = |name| info.lines().find_map(|line: &str| line.strip_prefix(name)).unwrap();
+    field("used_memory_peak:").trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn large_alerts_in_a_row_are_never_in_a_reply_together_though_small_ones_came_before() {
+    const COUNT: usize = 20;
+    let server = RedisServer::start().unwrap();
+    let queue = open(&server).await;
+    for n in 0..64 {
+        send(&queue, &[&format!("{{\"id\":{n}}}")]).await;
+    }
+    let small: Vec<_> = (0..64).map(|n| format!("S{n}")).collect();
+    let large = vec![b'x'; 10 << 20];
+    let mut connection = server.connection().unwrap();
+    for _ in 0..COUNT {
+        redis::cmd("XADD").arg("alerts").arg("*").arg("alert").arg(&large).exec(&mut connection).unwrap();
+    }
+    for id in &small {
+        commit(&queue, stored(receive_one(&queue).await, id)).await;
+    }
+    peak(&server);
+    let before = peak(&server);
+    let got = receive(&queue, COUNT).await;
+    assert!(got.iter().all(|delivery| refused(delivery) == Reason::TooLarge));
+    let more = peak(&server) - before;
+    // A few of them, each as a reply and as what the reply is made of.
+    assert!(more < 12 * large.len(), "reading took {more} bytes more");
+}
+
 #[tokio::test]
 async fn an_alert_of_exactly_the_largest_size_is_taken_and_one_byte_more_is_refused() {
     let server = RedisServer::start().unwrap();

@@ -1,7 +1,12 @@
 -- Read before read.lua and fetch.lua: what the host is told of an entry, and the server's time.
--- The body of an entry that is too large stays here; its size goes instead. Only what was replayed has a history at its end.
+-- One that is nothing but an alert is {id, alert}; any other is {id, what, value, attempts, first seen, crashes}, and only what
+-- was replayed has a history at its end. The body of an entry that is too large stays here; its size goes instead.
 local function describe(entry, max_size)
   local fields, names = entry[2], {}
+  if #fields == 2 and fields[1] == 'alert' and #fields[2] <= max_size then
+    entry[2] = fields[2]
+    return entry, #entry[2]
+  end
   local alert, attempts, first_seen, history, size = nil, '', '', nil, 0
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]

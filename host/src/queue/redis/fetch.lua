@@ -21,7 +21,10 @@ for i = 5, #ARGV do
       local crashes = redis.pcall('HGET', KEYS[2], id)
       if type(crashes) == 'table' then return crashes end
       local told, size = describe(entries[1], max_size)
-      told[6] = crashes or '0'
+      if crashes then
+        if #told == 2 then told = {id, 'alert', told[2], '', '', '0'} end
+        told[6] = crashes
+      end
       out[#out + 1] = told
       bytes = bytes + size
       largest = math.max(largest, size)

@@ -48,6 +48,13 @@ pub(super) fn millis(entry: &str) -> u64 {
     entry.split('-').next().and_then(|millis| millis.parse().ok()).unwrap_or(0)
 }
 
+/// Where an entry is in its stream: what its id is ordered by.
+pub(super) fn place(entry: &str) -> (u64, u64) {
+    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut numbers = entry.splitn(2, '-');
+    (number(numbers.next()), number(numbers.next()))
+}
+
 /// Whether a text is an entry's id.
 pub(super) fn is_entry(text: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.parse::<u64>().is_ok();

@@ -4,8 +4,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::BufMut as _;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, Script, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, RedisWrite, Script, Value};
 
 use super::address::Address;
 use super::reaction::{self, Reaction, Sign};
@@ -161,5 +162,16 @@ impl Call {
 
     pub(super) fn push(&mut self, argument: impl redis::ToRedisArgs) {
         self.command.arg(argument);
+    }
+
+    /// Makes room for so many more arguments of so many bytes together.
+    pub(super) fn reserve(&mut self, arguments: usize, bytes: usize) {
+        self.command.reserve_space_for_args(std::iter::once(bytes).chain(std::iter::repeat_n(0, arguments)));
+    }
+
+    /// One argument from its parts, each copied once.
+    pub(super) fn push_parts(&mut self, parts: &[&[u8]]) {
+        let mut argument = self.command.bufmut_for_next_arg(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| argument.put_slice(part));
     }
 }

@@ -20,6 +20,12 @@ use crate::telemetry::events::{AlertsClaimed, EntriesLost, HistoryIgnored};
 /// How long a read waits for the first alert.
 pub(super) const BLOCK: Duration = Duration::from_secs(1);
 
+/// How many new entries are read together before their sizes are known, so that the server holds no more than these at a time.
+const FEW: usize = 4;
+
+/// From how many bytes on an entry is large: after it they are read one at a time.
+const LARGE: usize = 64 << 10;
+
 static READ: LazyLock<Source> =
     LazyLock::new(|| Source::new(concat!(include_str!("entry.lua"), include_str!("read.lua"))));
 static FETCH: LazyLock<Source> =
@@ -30,13 +36,47 @@ static TRIAL: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("tria
 /// An entry as the scripts tell of it.
 struct Told {
     entry: String,
-    what: String,
+    what: What,
     value: Bytes,
     attempts: u32,
     first_seen: Option<Timestamp>,
     crashes: u32,
     /// Only where there is one: as it stands there, whoever wrote it.
     history: Option<Bytes>,
+}
+
+/// What an entry holds, in the scripts' words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Alert,
+    /// In place of the alert comes its size.
+    TooLarge,
+    /// In place of the alert come the names of its fields.
+    NoAlert,
+    /// It is pending here, and not in the stream any more.
+    Gone,
+    /// It is not pending here any more.
+    Done,
+}
+
+impl What {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "alert" => Self::Alert,
+            "too-large" => Self::TooLarge,
+            "no-alert" => Self::NoAlert,
+            "gone" => Self::Gone,
+            "done" => Self::Done,
+            _ => return None,
+        })
+    }
+}
+
+impl Told {
+    /// An alert of which there is nothing else to tell.
+    fn alert(entry: String, value: Bytes) -> Self {
+        Self { entry, what: What::Alert, value, attempts: 0, first_seen: None, crashes: 0, history: None }
+    }
 }
 
 /// What read.lua and fetch.lua answer.
@@ -50,11 +90,15 @@ fn page(value: Value) -> Option<Page> {
     let [now, largest, entries] = reply::exactly(value)?;
     let told = |value| {
         let mut parts = reply::list(value)?;
+        if parts.len() == 2 {
+            let (alert, entry) = (parts.pop()?, parts.pop()?);
+            return Some(Told::alert(reply::text(entry)?, reply::bytes(alert)?));
+        }
         let history = (parts.len() > 6).then(|| parts.pop()).flatten();
         let [entry, what, value, attempts, first_seen, crashes] = parts.try_into().ok()?;
         Some(Told {
             entry: reply::text(entry)?,
-            what: reply::text(what)?,
+            what: What::of(&reply::text(what)?)?,
             value: reply::bytes(value)?,
             // Both are empty in an alert that was never replayed; a producer may write nonsense into them.
             attempts: reply::text(attempts)?.parse().unwrap_or(0),
@@ -104,7 +148,9 @@ impl Shared {
             .arg(&self.consumer)
             .arg(count)
             .arg(BUDGET)
-            .arg(self.max_alert_size);
+            .arg(self.max_alert_size)
+            .arg((BUDGET / self.max_alert_size.max(1)).clamp(1, FEW))
+            .arg(LARGE);
         let answer = self.run(&self.reader, &call).await?;
         let page = page(answer).ok_or_else(|| self.reader.nonsense("read.lua"))?;
         if !page.entries.is_empty() {
@@ -160,9 +206,9 @@ impl Shared {
         let mut deliveries = Vec::with_capacity(page.entries.len());
         let mut gone = Vec::new();
         for (told, waiting) in page.entries.into_iter().zip(&mut waiting) {
-            match told.what.as_str() {
-                "gone" => gone.push(told.entry),
-                "done" => {}
+            match told.what {
+                What::Gone => gone.push(told.entry),
+                What::Done => {}
                 _ => deliveries.extend(self.delivery(told, waiting.deliveries, page.now)),
             }
         }
@@ -236,13 +282,13 @@ impl Shared {
         let crashes = self.accused().get(&told.entry).copied().unwrap_or(told.crashes);
         let receipt = self.desk.hand_out(&told.entry, crashes)?;
         let said = || String::from_utf8_lossy(&told.value);
-        let body = match told.what.as_str() {
+        let body = match told.what {
             _ if crashes >= self.max_crashes => Body::Refused {
                 reason: Reason::HostCrash,
                 detail: format!("the host died {crashes} times while this alert ran alone"),
             },
-            "alert" => Body::Alert(told.value),
-            "too-large" => Body::Refused {
+            What::Alert => Body::Alert(told.value),
+            What::TooLarge => Body::Refused {
                 reason: Reason::TooLarge,
                 detail: format!(
                     "the alert has {} bytes, max_alert_size in [queue] allows {}",
