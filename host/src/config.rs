@@ -50,6 +50,8 @@ pub struct ConfigError(pub Vec<Finding>);
 pub struct Config {
     /// The file that it was read from.
     pub file: PathBuf,
+    /// What the file held when it was read.
+    pub text: String,
     /// SHA-256 of the file's bytes, for the records.
     pub sha256: String,
     /// Where alerts wait.

@@ -76,6 +76,8 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&HttpCalled { api: "abuseipdb", outcome: "ok", waited: TOOK, duration: TOOK });
     then(&HttpAnswered { api: "abuseipdb", source: "memory" });
     then(&HttpCacheTrouble { error: "no answer in time" });
+    then(&SuspectDied { entry: "1-0", how: "signal: 11 (SIGSEGV)" });
+    then(&SuspectsWait { why: "no memory" });
     then(&TableLoaded { table: "geo", rows: Some(3), duplicates: 1, sha256: "aa", took: TOOK, reload: true });
     then(&TableRefused { table: "geo", why: "line 3: no key" });
     then(&HostStarted { admin: None, queue: "redis", steps: &names, missing: &BTreeMap::new() });
@@ -91,6 +93,7 @@ fn the_list_of_all_events_has_them_all() {
         include_str!("http.rs"),
         include_str!("plugin.rs"),
         include_str!("queue.rs"),
+        include_str!("suspect.rs"),
         include_str!("table.rs"),
     ];
     let there = sources.iter().map(|source| source.matches("impl Event for").count()).sum::<usize>();
