@@ -86,18 +86,29 @@ pub(super) async fn run(
     };
     shared.suspects.note(&shared.telemetry, None);
     let mut turn = alone(shared).await?;
+    let mut waited = false;
     loop {
         match trial.advance().await {
             Ok(Progress::Done(ended)) => return Some(ended.at(started)),
             Ok(Progress::Wait(until)) => {
                 drop(turn);
                 first_turn.take();
+                waited = true;
                 shared.stop.run_until_cancelled(sleep_until(until)).await?;
                 turn = alone(shared).await?;
             }
-            Err(TrialError::Gone) => return None,
+            // It waited in a process that another suspect killed meanwhile.
+            Err(TrialError::Gone) if waited => return None,
+            Err(TrialError::Gone) => {
+                let why = "the process for them was gone before one could begin".to_owned();
+                shared.suspects.note(&shared.telemetry, Some(why));
+                return None;
+            }
             Err(TrialError::Died(how)) => {
+                drop(turn);
+                first_turn.take();
                 shared.telemetry.emit(&SuspectDied { entry: &delivery.entry, how: &how });
+                failpoint!("suspect-died");
                 shared.stop.run_until_cancelled(sleep(AFTERMATH)).await?;
                 accuse(shared, delivery).await;
                 return None;

@@ -65,6 +65,7 @@ async fn enrich(
     (bytes, received, started): (Bytes, Timestamp, Instant),
 ) -> Option<(Outcome, Story)> {
     let mut turn = shared.alone.read().await;
+    failpoint!("alert-runs", &bytes);
     let alert = match decode(&shared.decoder, delivery, (bytes, received, started)) {
         Ok(alert) => alert,
         Err(end) => return Some(*end),
@@ -82,13 +83,12 @@ async fn enrich(
     }
 }
 
-/// Decodes an alert; what cannot be decoded is at its end. From here on it may do to its process whatever it can.
+/// Decodes an alert; what cannot be decoded is at its end.
 pub(super) fn decode(
     decoder: &Decoder,
     delivery: &Delivery,
     (bytes, received, started): (Bytes, Timestamp, Instant),
 ) -> Result<Arc<Alert>, Box<(Outcome, Story)>> {
-    failpoint!("alert-runs", &bytes);
     decoder.decode(bytes, received).map(Arc::new).map_err(|error| {
         let reason = match error {
             DecodeError::Malformed(_) => Reason::Malformed,

@@ -82,6 +82,7 @@ impl Local {
 
     async fn go(&mut self) -> Progress {
         let Case { bytes, received, delivery } = &self.case;
+        failpoint!("suspect-runs", bytes);
         let (alert, run) = match &mut self.run {
             Some(run) => run,
             None => match task::decode(&self.decoder, delivery, (bytes.clone(), *received, self.started)) {

@@ -242,3 +242,109 @@ pub(crate) fn read_blocking<M: DeserializeOwned>(from: &mut impl BufRead) -> io:
     from.take(length).read_to_end(&mut payload)?;
     Ok(Some((message, whole(payload, length)?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letter::{FailedStep, Reason};
+
+    fn trace(outcome: &'static str) -> StepTrace {
+        StepTrace {
+            step: "geo".into(),
+            stage: "enrich",
+            plugin: "geo".into(),
+            version: "0.1.0".into(),
+            sha256: "aa".into(),
+            settings_sha256: "bb".into(),
+            outcome,
+            detail: (outcome != "ok").then(|| "why".into()),
+            attempts: 2,
+            cached: true,
+            tables: [("t".to_owned(), "cc".to_owned())].into(),
+            fuel: 4211,
+            memory: 131_072,
+            duration_us: 9,
+        }
+    }
+
+    async fn sent(ended: Ended) -> Ended {
+        let (answer, payload) = Answer::of(ended);
+        let frames = [frame(&answer, &payload).unwrap(), frame(&Answer::Ready, b"").unwrap()].concat();
+        let mut from = &frames[..];
+        let (answer, payload) = read::<Answer>(&mut from).await.unwrap().unwrap();
+        assert!(matches!(read(&mut from).await.unwrap(), Some((Answer::Ready, _))), "what comes after it");
+        assert!(read::<Answer>(&mut from).await.unwrap().is_none());
+        answer.ended(payload).unwrap()
+    }
+
+    fn same(before: &Ended, after: &Ended) {
+        let shown = |ended: &Ended| {
+            let Story { id, verdict, failure, failed_step, steps, .. } = &ended.story;
+            format!("{:?} {id:?} {verdict:?} {failure:?} {failed_step:?} {steps:?}", ended.outcome)
+        };
+        assert_eq!(shown(before), shown(after));
+    }
+
+    #[tokio::test]
+    async fn a_record_and_a_dead_letter_arrive_as_they_were_sent() {
+        let outcomes = Reason::ALL.iter().map(|reason| reason.as_str()).chain(["ok", "not-applicable", "absent"]);
+        let stored = || Ended {
+            outcome: Outcome::Store(Record {
+                id: "a\n\u{1}".into(),
+                sha256: [7; 32],
+                rest: Bytes::from_static(b",\n\0}"),
+            }),
+            story: Story {
+                id: Some("a\n\u{1}".into()),
+                verdict: Some(Label::Suspicious),
+                failure: None,
+                failed_step: None,
+                steps: outcomes.clone().map(trace).collect(),
+                started: Instant::now(),
+            },
+        };
+        same(&stored(), &sent(stored()).await);
+        let step = FailedStep {
+            step: "geo".into(),
+            plugin: "geo".into(),
+            version: "0.1.0".into(),
+            sha256: "aa".into(),
+            calls: 1,
+            fuel: 1,
+            duration_us: 1,
+        };
+        let letter = DeadLetter {
+            schema: crate::dead_letter::SCHEMA,
+            id: Some("a".into()),
+            reason: Reason::Trap,
+            detail: "it\ntrapped".into(),
+            step: Some(step),
+            attempts: 3,
+            deliveries: 4,
+            first_seen: Timestamp::UNIX_EPOCH,
+            failed_at: Timestamp::UNIX_EPOCH,
+            host: "0.1.0".into(),
+        };
+        let dead = || Ended {
+            outcome: Outcome::Dead(letter.clone()),
+            story: Story {
+                id: Some("a".into()),
+                verdict: None,
+                failure: Some((Reason::Trap, "it\ntrapped".into())),
+                failed_step: Some("geo".into()),
+                steps: vec![trace("trap")],
+                started: Instant::now(),
+            },
+        };
+        same(&dead(), &sent(dead()).await);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_cut_short_is_an_error_and_no_message() {
+        let whole = frame(&Answer::Began, b"bytes").unwrap();
+        for length in 1..whole.len() {
+            assert!(read::<Answer>(&mut &whole[..length]).await.is_err(), "{length} bytes of {}", whole.len());
+            assert!(read_blocking::<Answer>(&mut &whole[..length]).is_err(), "{length} bytes of {}", whole.len());
+        }
+    }
+}
