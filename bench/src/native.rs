@@ -24,6 +24,7 @@ use dossier::tables::Tables;
 use dossier::telemetry::events::HostStarted;
 use dossier::telemetry::{Telemetry, logging};
 use dossier::worker::Worker;
+use dossier::worker::trial::local::InProcess;
 use dossier_sdk::{Scope, parse_address};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,7 +51,9 @@ pub fn run(file: &Path) -> Result<()> {
         let names: Vec<_> = config.steps.iter().map(|step| step.name.clone()).collect();
         telemetry.emit(&HostStarted { admin: None, queue: "redis", steps: &names, missing: &BTreeMap::new() });
         let health = Arc::new(Health::default());
-        Worker { config, queue, pipeline, tables, telemetry, health, stop }.run(false).await?;
+        // `dossier trial` would know nothing of these steps.
+        let isolation = Arc::new(InProcess::new(config.clone(), telemetry.clone()));
+        Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop }.run(false).await?;
         Ok(log.close()?)
     })
 }

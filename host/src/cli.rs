@@ -12,6 +12,7 @@ mod plugin;
 mod run;
 mod send;
 mod status;
+mod trial;
 mod validate;
 mod verify;
 
@@ -82,6 +83,9 @@ enum Command {
 
     #[command(hide = true)]
     Compile(compile::Args),
+
+    #[command(hide = true)]
+    Trial,
 }
 
 /// What people do.
@@ -175,8 +179,9 @@ Examples:
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let work = match arguments.command {
-        // It bounds its process and has a runtime of its own, so there must be none yet.
+        // These bound their process and have a runtime of their own, so there must be none yet.
         Command::Compile(arguments) => return compile::run(&arguments),
+        Command::Trial => return trial::run(),
         Command::Work(work) => work,
     };
     let done = tokio::runtime::Runtime::new().context("cannot start the runtime").and_then(|runtime| {

@@ -50,6 +50,8 @@ pub struct ConfigError(pub Vec<Finding>);
 pub struct Config {
     /// The file that it was read from.
     pub file: PathBuf,
+    /// What the file held when it was read.
+    pub text: String,
     /// SHA-256 of the file's bytes, for the records.
     pub sha256: String,
     /// Where alerts wait.
@@ -81,7 +83,7 @@ pub struct QueueConfig {
     pub batch: usize,
     /// The largest alert, in bytes; a larger one goes to the dead letters as `too-large`.
     pub max_alert_size: usize,
-    /// How often an alert may crash the host while it runs alone before it is a dead letter.
+    /// How often an alert may kill the process in which it runs alone before it is a dead letter.
     pub max_crashes: u32,
     /// From how many dead letters on there is an alarm.
     pub dlq_alarm: u64,

@@ -39,7 +39,7 @@ pub enum Reason {
     PluginError,
     /// What a plugin needs stayed away through every retry.
     Unavailable,
-    /// The alert crashed the host while it ran alone.
+    /// The alert killed the process in which it ran alone, or the host panicked on it.
     HostCrash,
 }
 

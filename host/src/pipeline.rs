@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::alert::Alert;
@@ -152,4 +153,25 @@ impl Pipeline {
     pub fn steps(&self) -> &[LoadedStep] {
         &self.steps
     }
+
+    /// What answers for each of them.
+    pub fn cast(&self) -> Vec<Cast> {
+        let cast = |step: &LoadedStep| Cast {
+            step: step.config.name.clone(),
+            plugin: step.config.plugin.clone(),
+            sha256: step.enricher.as_ref().map(|enricher| enricher.sha256().to_owned()),
+        };
+        self.steps.iter().map(cast).collect()
+    }
+}
+
+/// What answers for a step: enough to make the same pipeline in another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cast {
+    /// The step's name.
+    pub step: String,
+    /// Its plugin.
+    pub plugin: String,
+    /// SHA-256 of the plugin's file; none when nothing answers.
+    pub sha256: Option<String>,
 }

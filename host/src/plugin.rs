@@ -17,6 +17,7 @@ mod loader;
 mod next;
 mod probation;
 pub(crate) mod rehearsal;
+pub(crate) mod replica;
 mod result_schema;
 pub(crate) mod snapshot;
 pub(crate) mod trial;

@@ -199,18 +199,12 @@ pub trait Queue: Send + Sync + 'static {
     /// [`QueueError`]; nothing was taken.
     async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError>;
 
-    /// Notes durably that this suspect is about to run alone; a host that dies between this and the commit, or
-    /// [`Queue::acquit`], counts as crashed by it.
+    /// Notes durably that the process in which this suspect ran alone died of it. It counts once for each delivery, however often it
+    /// is said; with `max_crashes` of them the alert is delivered as [`Body::Refused`].
     ///
     /// # Errors
-    /// [`QueueError`]; it must not run then.
+    /// [`QueueError`]; it may be noted or not: say it again.
     async fn accuse(&self, suspect: &Delivery) -> Result<(), QueueError>;
-
-    /// Takes the note of [`Queue::accuse`] back: the suspect waits for a retry, or goes back to the queue at a shutdown.
-    ///
-    /// # Errors
-    /// [`QueueError`]; the note stands.
-    async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError>;
 
     /// Stores, or puts into the dead letters, and lets go; gives what it did for each, in the same order. May be called
     /// again with the same alerts after an error, or with those that were refused: it then does what is left.

@@ -8,6 +8,7 @@ pub mod events;
 pub mod logging;
 pub mod metrics;
 mod process;
+pub mod relay;
 mod throttle;
 
 use std::time::Instant;
@@ -16,6 +17,7 @@ use tracing::Level;
 
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
+use self::relay::{Relay, Relayed};
 use self::throttle::Throttle;
 use crate::queue::Depth;
 
@@ -35,6 +37,11 @@ pub trait Event {
 
     /// What whoever writes a plugin wants to read of it at once; none for what is the operator's business.
     fn told(&self) -> Option<Told> {
+        None
+    }
+
+    /// The form in which a process that runs alerts for the host sends it there; none for what does not happen in such a process.
+    fn relayed(&self) -> Option<Relayed> {
         None
     }
 }
@@ -66,6 +73,8 @@ pub struct Telemetry {
     /// None: nobody can say how full the log is.
     sink: Option<LogSink>,
     listener: Option<Listener>,
+    /// Takes events to the host, where this process is not the host.
+    relay: Option<Relay>,
     started: Instant,
 }
 
@@ -82,6 +91,7 @@ impl Default for Telemetry {
             throttle: Throttle::default(),
             sink: None,
             listener: None,
+            relay: None,
             started: Instant::now(),
         }
     }
@@ -99,8 +109,17 @@ impl Telemetry {
         Self { listener: Some(listener), ..self }
     }
 
+    /// Telemetry of a process that runs alerts for the host: it counts and logs nothing by itself.
+    pub fn relaying(relay: Relay) -> Self {
+        Self { relay: Some(relay), ..Self::default() }
+    }
+
     /// Counts and logs an event. Blocks while the log is entirely full: see [`Telemetry::log_ready`].
     pub fn emit(&self, event: &(impl Event + ?Sized)) {
+        if let Some(relay) = &self.relay {
+            event.relayed().into_iter().for_each(relay);
+            return;
+        }
         event.count(&self.metrics);
         if let Some(listener) = &self.listener
             && let Some(told) = event.told()

@@ -1,11 +1,13 @@
 //! Takes alerts from the queue, sends each through the pipeline, and commits what became of it.
 //!
 //! Three parts: the reader (this file) takes deliveries while there is room; a task for each alert ([`task`]) decodes it and
-//! runs its steps; the committer ([`committer`]) commits what is done, many at a time. An alert leaves the queue in the
+//! runs its steps, those of a suspect where they can do no harm ([`suspect`], [`trial`]); the committer ([`committer`]) commits what is done, many at a time. An alert leaves the queue in the
 //! committer and nowhere else. The worker knows neither which queue nor what a step is.
 
 mod committer;
+mod suspect;
 mod task;
+pub mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::trial::Isolation;
 use crate::admin::Health;
 use crate::alert::Decoder;
 use crate::config::Config;
@@ -46,6 +49,8 @@ pub struct Worker {
     pub telemetry: Arc<Telemetry>,
     /// Where the worker says whether the queue works.
     pub health: Arc<Health>,
+    /// Where suspects run.
+    pub isolation: Arc<dyn Isolation>,
     /// Cancelled when the host is to stop.
     pub stop: CancellationToken,
 }
@@ -62,6 +67,9 @@ pub enum WorkerError {
         "the plugins folder is not watched any more; this is a defect of dossier, please report it and start again"
     )]
     Plugins,
+    /// Suspects could not be run for longer than the grace while the queue was only to be emptied.
+    #[error("alerts that a host died of are left in the queue, because they cannot be run: {0}")]
+    Suspects(String),
     /// The log cannot be written: nothing may happen in silence.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -79,6 +87,8 @@ struct Shared {
     bytes: Arc<Semaphore>,
     /// Held for reading while an alert's plugins run, for writing while a suspect's do: a suspect runs alone.
     alone: RwLock<()>,
+    /// Where suspects run, and why they cannot.
+    suspects: suspect::Suspects,
     /// Whether the last commit worked. Nothing is read while commits are refused: a server that is out of memory refuses to store,
     /// and would still hand out.
     commits: watch::Sender<bool>,
@@ -121,6 +131,7 @@ impl Worker {
             slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
             bytes: Arc::new(Semaphore::new(self.config.host.in_flight_bytes as usize)),
             alone: RwLock::new(()),
+            suspects: suspect::Suspects::new(self.isolation.clone(), self.health.clone()),
             commits: watch::Sender::new(true),
             refused: AtomicUsize::new(0),
             stop: self.stop.clone(),
@@ -195,6 +206,9 @@ impl Worker {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 ready = ready => ready?,
+            }
+            if until_empty && let Some(why) = shared.suspects.wait_longer_than(self.config.host.grace) {
+                return Err(WorkerError::Suspects(why));
             }
             let free = shared.slots.available_permits();
             let refused = shared.refused.load(Ordering::Relaxed);

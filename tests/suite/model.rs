@@ -83,6 +83,11 @@ fn the_directory_does_what_the_model_says_whatever_happens_in_any_order() {
 }
 
 #[test]
+fn a_host_that_is_only_to_empty_the_queue_ends_when_suspects_cannot_be_run_and_does_the_others_first() {
+    side_by_side(vec![()], |()| worker::run_without_room());
+}
+
+#[test]
 fn every_alert_ends_once_and_as_its_steps_say_however_often_hosts_die() {
     check(6, &worker::stories(), |all| side_by_side(all, worker::run));
 }

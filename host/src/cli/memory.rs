@@ -133,10 +133,6 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn acquit(&self, _: &Delivery) -> Result<(), QueueError> {
-        Ok(())
-    }
-
     async fn commit(&self, _: &[Settled]) -> Result<Vec<Committed>, QueueError> {
         Ok(Vec::new())
     }

@@ -20,6 +20,7 @@ use crate::tables::Tables;
 use crate::telemetry::events::{HostStarted, HostStopping, QueueTrouble};
 use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
+use crate::worker::trial::process::Processes;
 
 /// How long to wait before the queue is tried again at start.
 const RETRY: Duration = Duration::from_secs(1);
@@ -108,7 +109,8 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     if until_empty && let Some(missing) = health.problems().get("plugins") {
         anyhow::bail!("a required plugin is missing: {missing}");
     }
-    let worker = Worker { config, queue, pipeline, tables, telemetry, health, stop };
+    let isolation = Arc::new(Processes::of_this_program(config.clone(), telemetry.clone()));
+    let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop };
     worker.run(until_empty).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -103,6 +103,11 @@ impl Compiler {
         Ok(compiler)
     }
 
+    /// A compiler beside another one: uses what lies in the state folder, and clears nothing away.
+    pub(super) fn beside(state_dir: &Path, program: PathBuf, telemetry: Arc<Telemetry>) -> Self {
+        Self { program, cache: state_dir.join("compiled"), telemetry, _temporary: None }
+    }
+
     /// A compiler for whoever tries plugins: keeps the code that was used last where a user's caches lie, because an
     /// interpreter takes a minute to compile. Where nothing can be kept it leaves nothing behind.
     ///
@@ -135,13 +140,10 @@ impl Compiler {
         sha256: &str,
         step: &StepConfig,
     ) -> Result<Code, CompileError> {
-        let contracts = Contract::ALL.map(Contract::version).join(" ");
-        let key = [sha256, &sha256_hex(step.settings.as_bytes()), &contracts, &sandbox.compatibility()].join("\n");
-        let kept = Kept { folder: self.cache.clone(), key: sha256_hex(key.as_bytes()) };
-        let (from, engine) = (kept.clone(), sandbox.engine.clone());
-        if let Some(code) = aside(move || from.load(&engine)).await? {
+        if let Some(code) = self.kept(sandbox, sha256, step).await? {
             return Ok(code);
         }
+        let kept = self.place(sandbox, sha256, step);
         let compiled = self.compile(&kept, bytes, step).await?;
         let engine = sandbox.engine.clone();
         let failed = format!("its code in {} cannot be used", self.cache.display());
@@ -151,6 +153,27 @@ impl Compiler {
             kept.load(&engine).ok_or_else(changed)
         });
         code.await?.map_err(|error| CompileError::Failed(format!("{failed}: {error}")))
+    }
+
+    /// The code of a component with this digest, if it was kept.
+    ///
+    /// # Errors
+    /// [`CompileError::Failed`].
+    pub(super) async fn kept(
+        &self,
+        sandbox: &Sandbox,
+        sha256: &str,
+        step: &StepConfig,
+    ) -> Result<Option<Code>, CompileError> {
+        let (from, engine) = (self.place(sandbox, sha256, step), sandbox.engine.clone());
+        aside(move || from.load(&engine)).await
+    }
+
+    /// Where the code of a component as a step configures it is kept.
+    fn place(&self, sandbox: &Sandbox, sha256: &str, step: &StepConfig) -> Kept {
+        let contracts = Contract::ALL.map(Contract::version).join(" ");
+        let key = [sha256, &sha256_hex(step.settings.as_bytes()), &contracts, &sandbox.compatibility()].join("\n");
+        Kept { folder: self.cache.clone(), key: sha256_hex(key.as_bytes()) }
     }
 
     /// Compiles in a child process; the code lies under its key then.
@@ -266,7 +289,7 @@ fn user_cache() -> Option<PathBuf> {
 }
 
 /// Does what blocks where it may: reading, hashing and linking code of many megabytes would hold up the alerts.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CompileError> {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CompileError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| CompileError::Failed(error.to_string()))
 }
 

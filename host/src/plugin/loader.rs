@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dossier_authoring::manifest::Manifest;
 use tokio::sync::Semaphore;
 
-use super::compiler::{Code, CompileError, Compiler};
+use super::compiler::{Code, CompileError, Compiler, aside};
 use super::contract::Contract;
 use super::engine::Sandbox;
 use super::host_calls::{Grants, Messenger};
@@ -140,6 +140,31 @@ impl Loader {
             });
         }
         Ok(Loaded { sha256: sha256.clone(), version, manifest, steps, about })
+    }
+
+    /// Loads a version for a step that another process of this host has loaded for it, and so checked; `file` reads its component
+    /// where the code was not kept.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub(super) async fn load_same(
+        &self,
+        step: StepConfig,
+        sha256: &str,
+        file: impl FnOnce() -> Result<Bytes, CompileError> + Send + 'static,
+    ) -> Result<LoadedStep, CompileError> {
+        let code = match self.compiler.kept(&self.sandbox, sha256, &step).await? {
+            Some(code) => code,
+            None => self.compiler.code(&self.sandbox, &aside(file).await??, sha256, &step).await?,
+        };
+        let client = Arc::clone(&self.client) as Arc<dyn Messenger>;
+        let instances = instances(&self.sandbox, &code, sha256, step, client, &self.telemetry).await?;
+        Ok(LoadedStep {
+            config: Arc::clone(&instances.config),
+            stage: instances.stage,
+            settings_sha256: sha256_hex(instances.config.settings.as_bytes()),
+            enricher: Some(Arc::new(instances)),
+        })
     }
 
     async fn load_step(

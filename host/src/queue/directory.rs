@@ -107,17 +107,6 @@ impl DirectoryQueue {
         let folders = Arc::clone(&self.folders);
         blocking(move || work(&folders).map_err(|error| files::unavailable(doing, &folders.root, &error))).await
     }
-
-    /// Writes another number of accusations beside a suspect.
-    async fn set_accused(&self, suspect: &Delivery, accused: bool) -> Result<(), QueueError> {
-        let taken = taken(suspect)?;
-        self.at("note a suspect in", move |_| {
-            let Phase::Held(lock) = &mut *taken.phase() else { return Ok(()) };
-            let before = lock.prior.map_or(0, |prior| prior.accused);
-            lock.accuse(before.saturating_add(u32::from(accused)))
-        })
-        .await
-    }
 }
 
 /// Looks at the folders without changing them: what `dossier validate` says about them.
@@ -153,11 +142,13 @@ impl Queue for DirectoryQueue {
     }
 
     async fn accuse(&self, suspect: &Delivery) -> Result<(), QueueError> {
-        self.set_accused(suspect, true).await
-    }
-
-    async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError> {
-        self.set_accused(suspect, false).await
+        let taken = taken(suspect)?;
+        self.at("note a suspect in", move |_| {
+            let Phase::Held(lock) = &mut *taken.phase() else { return Ok(()) };
+            let before = lock.prior.map_or(0, |prior| prior.accused);
+            lock.accuse(before.saturating_add(1))
+        })
+        .await
     }
 
     async fn commit(&self, settled: &[Settled]) -> Result<Vec<Committed>, QueueError> {

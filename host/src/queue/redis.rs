@@ -2,7 +2,7 @@
 //!
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
-//! does, `<stream>:accused` counts crashes of suspects that ran alone, `<stream>:dead:<entry>` remembers for a while who
+//! does, `<stream>:accused` counts for each suspect the processes that died while it ran alone in them, `<stream>:dead:<entry>` remembers for a while who
 //! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share.
 //! Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever producers send, the host's
 //! memory stays bounded.
@@ -24,9 +24,8 @@ mod receive;
 mod reply;
 mod walk;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -79,17 +78,10 @@ struct Shared {
     reader: Link,
     commands: Link,
     desk: SharedDesk,
-    /// Suspects that run alone now, each with the crashes that were noted before.
-    accused: Mutex<HashMap<String, u32>>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Shared {
-    fn accused(&self) -> MutexGuard<'_, HashMap<String, u32>> {
-        // A panic elsewhere leaves a map behind that is as good as before.
-        self.accused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sends a command; makes the group again where it is gone.
     async fn query(&self, link: &Link, command: &Cmd) -> Result<Value, QueueError> {
         match link.query(command).await {
@@ -175,7 +167,6 @@ impl RedisQueue {
             reader: Link::new(redis, receive::BLOCK + ANSWER)?,
             commands: Link::new(redis, ANSWER)?,
             desk: SharedDesk::new(),
-            accused: Mutex::default(),
             telemetry,
         };
         shared.create_group().await?;
@@ -233,15 +224,7 @@ impl Queue for RedisQueue {
 
     async fn accuse(&self, suspect: &Delivery) -> Result<(), QueueError> {
         let receipt = commit::receipt(suspect)?;
-        self.shared.accused().insert(receipt.entry.clone(), receipt.crashes);
-        self.shared.note(&receipt.entry, receipt.crashes + 1).await
-    }
-
-    async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError> {
-        let receipt = commit::receipt(suspect)?;
-        self.shared.note(&receipt.entry, receipt.crashes).await?;
-        self.shared.accused().remove(&receipt.entry);
-        Ok(())
+        self.shared.note(&receipt.entry, receipt.crashes.saturating_add(1)).await
     }
 
     async fn commit(&self, settled: &[Settled]) -> Result<Vec<Committed>, QueueError> {
@@ -290,11 +273,6 @@ impl Queue for RedisQueue {
         // What is pending under this name may be a twin's, and the lease is its.
         if self.shared.alone().is_err() {
             return Ok(());
-        }
-        // Who was still running alone when the grace was over did not crash the host.
-        let accused = std::mem::take(&mut *self.shared.accused());
-        for (entry, crashes) in accused {
-            self.shared.note(&entry, crashes).await?;
         }
         self.shared.give_back().await
     }

@@ -10,6 +10,7 @@ mod host;
 mod http;
 mod plugin;
 mod queue;
+mod suspect;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,10 +31,11 @@ pub use self::queue::{
     AlertsClaimed, CommitRefused, ConsumerShared, DeadLettersMany, EntriesLost, EntriesRescued, EntrySkipped,
     GroupRecreated, HistoryIgnored, QueueRecovered, QueueTrouble,
 };
+pub use self::suspect::{SuspectDied, SuspectsWait};
 pub use self::table::{TableLoaded, TableRefused};
 
 /// Every alarm that `dossier_alarms_total` tells apart.
-pub(super) const ALARMS: [&str; 13] = [
+pub(super) const ALARMS: [&str; 15] = [
     "queue-trouble",
     "commit-refused",
     "consumer-shared",
@@ -46,6 +48,8 @@ pub(super) const ALARMS: [&str; 13] = [
     "plugin-removed",
     "plugin-taken-out",
     "plugin-unfit",
+    "suspect-died",
+    "suspects-wait",
     "table-refused",
 ];
 

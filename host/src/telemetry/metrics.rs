@@ -115,6 +115,8 @@ metrics! {
         "duplicates", "Alerts that were stored before and not stored again";
     id_conflicts: Counter = Counter::default(),
         "id_conflicts", "Alerts that were stored beside another one with the same id and other bytes";
+    suspect_crashes: Counter = Counter::default(),
+        "suspect_crashes", "Processes that died while they ran nothing but one alert";
     step_calls: Family<CallLabels, Counter> = Family::default(),
         "step_calls", "Calls of steps by outcome";
     step_duration: Histograms<StepLabel> = Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),

@@ -27,6 +27,7 @@ pub(super) struct Settling {
 }
 
 /// What the log tells of an alert.
+#[derive(Debug)]
 pub(super) struct Story {
     pub id: Option<String>,
     pub verdict: Option<Label>,

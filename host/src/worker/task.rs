@@ -2,28 +2,24 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use super::committer::{Settling, Story};
-use super::{Room, Shared};
-use crate::alert::{Alert, DecodeError};
+use super::{Room, Shared, suspect};
+use crate::alert::{Alert, DecodeError, Decoder};
+use crate::config::Config;
 use crate::dead_letter::{DeadLetter, FailedStep, Reason, history};
 use crate::pipeline::Pipeline;
 use crate::pipeline::run::{Finished, Progress, Run, micros};
 use crate::queue::{Body, Delivery, Outcome, Settled};
 use crate::record::{Provenance, Record};
 use crate::tables::Snapshot;
-use crate::telemetry::events::QueueTrouble;
-
-/// How long to wait before the queue is asked again to take a note back.
-const ACQUIT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Takes one delivery to its end, or drops it when the host stops: it stays pending then. `first_turn` is dropped when the alert was worked
 /// on for the first time, whatever came of it.
@@ -41,18 +37,17 @@ pub(super) async fn run(
     let (outcome, story) = match &delivery.body {
         Body::Refused { reason, detail } => dead(&delivery, received, started, None, (*reason, detail.clone(), None)),
         Body::Alert(bytes) => {
-            let bytes = bytes.clone();
-            let enriched =
-                AssertUnwindSafe(enrich(&shared, pipeline, tables, &delivery, (bytes, received, started), first_turn));
-            match enriched.catch_unwind().await {
+            let begun = (bytes.clone(), received, started);
+            let enriched = async {
+                match delivery.suspect {
+                    true => suspect::run(&shared, pipeline, tables, &delivery, begun, first_turn).await,
+                    false => enrich(&shared, pipeline, tables, &delivery, begun).await,
+                }
+            };
+            match AssertUnwindSafe(enriched).catch_unwind().await {
                 Ok(Some(end)) => end,
                 Ok(None) => return,
-                Err(panic) => {
-                    let what = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-                    let what = what.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                    let detail = format!("the host panicked on this alert: {what}; please report this");
-                    dead(&delivery, received, started, None, (Reason::HostCrash, detail, None))
-                }
+                Err(panic) => panicked(&delivery, received, started, &*panic),
             }
         }
     };
@@ -61,111 +56,69 @@ pub(super) async fn run(
     let _ = done.send(settling).await;
 }
 
-/// Decodes and runs an alert; none when the host stops first. Everything that an alert could crash the host with happens in
-/// its turns: a suspect's turn is its own, and noted.
+/// Decodes and runs an alert, with others at the same time; none when the host stops first.
 async fn enrich(
     shared: &Arc<Shared>,
     pipeline: Arc<Pipeline>,
     tables: Arc<Snapshot>,
     delivery: &Delivery,
     (bytes, received, started): (Bytes, Timestamp, Instant),
-    mut first_turn: Option<DropGuard>,
 ) -> Option<(Outcome, Story)> {
-    let first = Turn::begin(shared, delivery).await?;
+    let mut turn = shared.alone.read().await;
     failpoint!("alert-runs", &bytes);
-    let alert = match shared.decoder.decode(bytes, received) {
-        Ok(alert) => Arc::new(alert),
-        Err(error) => {
-            first.end(shared, delivery).await;
-            let reason = match error {
-                DecodeError::Malformed(_) => Reason::Malformed,
-                DecodeError::NotAnObject(_) => Reason::NotAnObject,
-            };
-            return Some(dead(delivery, received, started, None, (reason, error.to_string(), None)));
-        }
+    let alert = match decode(&shared.decoder, delivery, (bytes, received, started)) {
+        Ok(alert) => alert,
+        Err(end) => return Some(*end),
     };
     let mut run = Run::new(pipeline, tables, alert.clone(), shared.telemetry.clone());
-    let mut turn = first;
     loop {
-        match turn.work(shared, delivery, run.advance()).await {
-            Progress::Done(finished) => {
-                let end = end(shared, delivery, &alert, *finished, started);
-                turn.end(shared, delivery).await;
-                return Some(end);
-            }
+        match run.advance().await {
+            Progress::Done(finished) => return Some(end(&shared.config, delivery, &alert, *finished, started)),
             Progress::Wait(until) => {
-                turn.end(shared, delivery).await;
-                first_turn.take();
+                drop(turn);
                 shared.stop.run_until_cancelled(tokio::time::sleep_until(until)).await?;
-                turn = Turn::begin(shared, delivery).await?;
+                turn = shared.alone.read().await;
             }
         }
     }
 }
 
-/// The time in which an alert is worked on, and not only waits.
-enum Turn<'a> {
-    /// With others.
-    Shared { _guard: RwLockReadGuard<'a, ()> },
-    /// Alone, and noted: a host that dies now was crashed by this alert.
-    Alone { _guard: RwLockWriteGuard<'a, ()> },
+/// Decodes an alert; what cannot be decoded is at its end.
+pub(super) fn decode(
+    decoder: &Decoder,
+    delivery: &Delivery,
+    (bytes, received, started): (Bytes, Timestamp, Instant),
+) -> Result<Arc<Alert>, Box<(Outcome, Story)>> {
+    decoder.decode(bytes, received).map(Arc::new).map_err(|error| {
+        let reason = match error {
+            DecodeError::Malformed(_) => Reason::Malformed,
+            DecodeError::NotAnObject(_) => Reason::NotAnObject,
+        };
+        Box::new(dead(delivery, received, started, None, (reason, error.to_string(), None)))
+    })
 }
 
-impl<'a> Turn<'a> {
-    /// Waits for a turn; none when a suspect must not run and goes back: the host stops, or the queue refuses the note.
-    async fn begin(shared: &'a Shared, delivery: &Delivery) -> Option<Self> {
-        if !delivery.suspect {
-            return Some(Self::Shared { _guard: shared.alone.read().await });
-        }
-        // A host that stops may be killed at any moment, which the note would lay to the suspect's charge.
-        let guard = shared.stop.run_until_cancelled(shared.alone.write()).await?;
-        match shared.queue.accuse(delivery).await {
-            Ok(()) => Some(Self::Alone { _guard: guard }),
-            Err(error) => {
-                let error = error.to_string();
-                shared.telemetry.emit(&QueueTrouble { operation: "accuse", error: &error });
-                None
-            }
-        }
-    }
-
-    /// Works in it. When the host is told to stop meanwhile, a suspect's note is taken back at once: whoever told it may kill it when
-    /// that takes too long, and then the suspect must not look guilty.
-    async fn work<T>(&self, shared: &Shared, delivery: &Delivery, work: impl Future<Output = T>) -> T {
-        if matches!(self, Self::Shared { .. }) {
-            return work.await;
-        }
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = shared.stop.cancelled() => {}
-        }
-        tokio::join!(work, Self::acquit(shared, delivery)).0
-    }
-
-    /// Ends it, for others only when the note is gone: the suspect did not crash the host.
-    async fn end(self, shared: &Shared, delivery: &Delivery) {
-        if matches!(self, Self::Alone { .. }) {
-            Self::acquit(shared, delivery).await;
-        }
-    }
-
-    /// Takes the note back. A queue that refuses is asked again, for as long as the host goes on, because a note that stands counts
-    /// as a crash. (A commit takes it back as well, and so does the queue when it is closed.)
-    async fn acquit(shared: &Shared, delivery: &Delivery) {
-        while let Err(error) = shared.queue.acquit(delivery).await {
-            let error = error.to_string();
-            shared.telemetry.emit(&QueueTrouble { operation: "acquit", error: &error });
-            if shared.stop.run_until_cancelled(tokio::time::sleep(ACQUIT_PAUSE)).await.is_none() {
-                return;
-            }
-        }
-    }
+/// What becomes of an alert that the host's own code panicked on.
+pub(super) fn panicked(
+    delivery: &Delivery,
+    received: Timestamp,
+    started: Instant,
+    panic: &(dyn std::any::Any + Send),
+) -> (Outcome, Story) {
+    let what = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let what = what.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let detail = format!("the host panicked on this alert: {what}; please report this");
+    dead(delivery, received, started, None, (Reason::HostCrash, detail, None))
 }
 
 /// What becomes of an alert that went all its way.
-fn end(shared: &Shared, delivery: &Delivery, alert: &Alert, finished: Finished, started: Instant) -> (Outcome, Story) {
+pub(super) fn end(
+    config: &Config,
+    delivery: &Delivery,
+    alert: &Alert,
+    finished: Finished,
+    started: Instant,
+) -> (Outcome, Story) {
     let mut finished = finished;
     if let Some((reason, detail, step)) = finished.failure.take() {
         let failure = (reason, detail, Some(step));
@@ -176,7 +129,7 @@ fn end(shared: &Shared, delivery: &Delivery, alert: &Alert, finished: Finished, 
     let attempts = delivery.attempts.saturating_add(1);
     let provenance = Provenance {
         host: env!("CARGO_PKG_VERSION"),
-        config_sha256: &shared.config.sha256,
+        config_sha256: &config.sha256,
         received: alert.received,
         finished: Timestamp::now(),
         duration_us: micros(started.elapsed()),

@@ -20,6 +20,16 @@ use crate::queues::Kind;
 /// How many sites are at work at once: most of the time a host waits for more alerts.
 const AT_ONCE: usize = 12;
 
+/// Whether a failpoint is met only by a host that outlives the process of a suspect.
+fn outlives(name: &str) -> bool {
+    ["suspect-died", "lock-accused", "redis-noted"].contains(&name)
+}
+
+/// A failpoint at this pass; every process of suspects is cut as well where that is what it takes to get there.
+fn passes(name: &str, pass: usize) -> String {
+    format!("{}{name}={pass}", if outlives(name) { "suspect-runs=1," } else { "" })
+}
+
 /// The failpoints that stand in a kind of queue, and those of the worker: a new one is taken in by itself.
 fn failpoints(queue: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
@@ -60,11 +70,14 @@ fn everywhere(
     let work = || {
         loop {
             let Some((name, pass)) = next.lock().expect("no thread panicked").pop_front() else { return };
-            next.lock().expect("no thread panicked").push_back((name.clone(), pass + 1));
+            // A third time could be the third one of the same suspect, which is dead then.
+            if !(outlives(&name) && pass == 2) {
+                next.lock().expect("no thread panicked").push_back((name.clone(), pass + 1));
+            }
             let site = Site::new(&Kind::Directory.config());
             let copied = Command::new("cp").arg("-a").arg(template.path("queue")).arg(site.dir.path()).status();
             assert!(copied.expect("cp runs").success());
-            let at = format!("{name}={pass}");
+            let at = passes(&name, pass);
             if !cut(&site, arguments, &at) {
                 next.lock().expect("no thread panicked").retain(|(other, _)| *other != name);
                 continue;
@@ -299,15 +312,13 @@ fn a_host_may_die_after_any_script_that_it_had_redis_run_and_each_alert_is_in_it
     let failpoints_met = [
         "alerts-read=1",
         "alert-runs=1",
-        "alert-runs=4",
+        "alert-runs=3",
+        "suspect-died=1",
         "redis-waited=1",
         "redis-claimed=1",
         "redis-fetched=1",
-        // Two suspects, each accused and acquitted.
         "redis-noted=1",
         "redis-noted=2",
-        "redis-noted=3",
-        "redis-noted=4",
         "redis-committed=1",
         "redis-committed=3",
         "commit-begins=1",
@@ -323,6 +334,8 @@ fn a_host_may_die_after_any_script_that_it_had_redis_run_and_each_alert_is_in_it
     let work = || {
         loop {
             let Some(at) = next.lock().expect("no thread panicked").pop() else { return };
+            let (name, pass) = at.split_once('=').expect("a pass");
+            let plan = passes(name, pass.parse().expect("a number"));
             let kind = Kind::Redis(RedisServer::start().expect("redis-server starts"));
             let site = Site::new(&kind.config());
             Sent::send(&kind, &site, 0..1, 0..1);
@@ -331,7 +344,7 @@ fn a_host_may_die_after_any_script_that_it_had_redis_run_and_each_alert_is_in_it
             kind.wait_for_the_death();
             Sent::send(&kind, &site, 2..4, 1..2);
             let mut command = site.program(&built("release/dossier-failpoints"), &["run"]);
-            command.env("DOSSIER_FAILPOINT", at);
+            command.env("DOSSIER_FAILPOINT", plan);
             let mut host = site.start_as(command);
             wait_for("the host to have nothing left, or to die", || {
                 (!host.is_alive() || site.status()["waiting"] == 0 && site.status()["in_flight"] == 0).then_some(())

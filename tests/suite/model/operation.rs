@@ -22,12 +22,12 @@ pub enum Operation {
     Commit(usize, Vec<u8>, bool),
     /// A host drops one of those that it holds.
     Drop(usize, usize),
-    /// A host notes that a suspect runs alone; with false, that it does not any more.
-    Accuse(usize, usize, bool),
+    /// A host notes that a suspect's process died.
+    Accuse(usize, usize),
     /// A host dies.
     Crash(usize),
-    /// Hosts die one after the other, as many as the last number says, each while one of its suspects runs alone.
-    CrashAlone(usize, usize, usize),
+    /// Hosts die one after the other, as many as the last number says, each after it noted that a suspect's process died.
+    Condemn(usize, usize, usize),
     /// A host ends as it should; with true, what it held is committed late.
     Close(usize, bool),
     /// A host is taken for dead and lives.
@@ -56,11 +56,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (host.clone(), prop::collection::vec(0..4u8, 1..6), any::<bool>())
             .prop_map(|(host, ends, again)| Operation::Commit(host, ends, again)),
         1 => (host.clone(), any::<usize>()).prop_map(|(host, which)| Operation::Drop(host, which)),
-        4 => (host.clone(), any::<usize>(), prop::bool::weighted(0.8))
-            .prop_map(|(host, which, alone)| Operation::Accuse(host, which, alone)),
+        3 => (host.clone(), any::<usize>()).prop_map(|(host, which)| Operation::Accuse(host, which)),
         3 => host.clone().prop_map(Operation::Crash),
         2 => (host.clone(), any::<usize>(), 1..5usize)
-            .prop_map(|(host, which, times)| Operation::CrashAlone(host, which, times)),
+            .prop_map(|(host, which, times)| Operation::Condemn(host, which, times)),
         1 => (host.clone(), any::<bool>()).prop_map(|(host, late)| Operation::Close(host, late)),
         1 => host.prop_map(Operation::Rob),
         3 => any::<usize>().prop_map(Operation::Replay),

@@ -178,12 +178,7 @@ impl Queue for ModelQueue {
     }
 
     async fn accuse(&self, suspect: &Delivery) -> Result<(), QueueError> {
-        self.alive(|state| state.model.accuse(self.host, &suspect.entry, true)).await;
-        Ok(())
-    }
-
-    async fn acquit(&self, suspect: &Delivery) -> Result<(), QueueError> {
-        self.alive(|state| state.model.accuse(self.host, &suspect.entry, false)).await;
+        self.alive(|state| state.model.accuse(self.host, &suspect.entry)).await;
         Ok(())
     }
 

@@ -85,18 +85,16 @@ impl Pair {
                 let Some(host) = &mut self.hosts[*slot] else { return };
                 if !host.held.is_empty() && !self.model.is_robbed(host.id) {
                     let delivery = host.held.swap_remove(which % host.held.len());
-                    // As the worker does: what runs alone is acquitted before it is dropped.
-                    host.queue.acquit(&delivery).await.expect("acquitted");
                     self.model.drop(host.id, &delivery.entry);
                 }
             }
-            Operation::Accuse(slot, which, alone) => self.accuse(*slot, *which, *alone).await,
+            Operation::Accuse(slot, which) => self.accuse(*slot, *which).await,
             Operation::Crash(slot) => {
                 if let Some(host) = self.hosts[*slot].take() {
                     self.crash(host);
                 }
             }
-            Operation::CrashAlone(slot, which, times) => {
+            Operation::Condemn(slot, which, times) => {
                 for _ in 0..*times {
                     if let Some(host) = self.hosts[*slot].take() {
                         self.crash(host);
@@ -104,7 +102,7 @@ impl Pair {
                     self.host(*slot).await;
                     if self.is_fresh(*slot) {
                         self.receive(*slot, 5).await;
-                        self.accuse(*slot, *which, true).await;
+                        self.accuse(*slot, *which).await;
                     }
                 }
             }
@@ -114,10 +112,6 @@ impl Pair {
                 if self.model.is_robbed(host.id) {
                     self.hosts[*slot].take().into_iter().for_each(|host| self.crash(host));
                     return;
-                }
-                // As the worker does at a clean end.
-                for suspect in host.held.iter().filter(|delivery| delivery.suspect) {
-                    host.queue.acquit(suspect).await.expect("acquitted");
                 }
                 host.queue.close().await.expect("the queue closes");
                 self.model.close(host.id);
@@ -148,7 +142,7 @@ impl Pair {
         }
     }
 
-    async fn accuse(&mut self, slot: usize, which: usize, alone: bool) {
+    async fn accuse(&mut self, slot: usize, which: usize) {
         let Some(host) = &mut self.hosts[slot] else { return };
         // What a robbed host notes counts only for what nobody has claimed yet, which the model does not know.
         if self.model.is_robbed(host.id) {
@@ -156,11 +150,8 @@ impl Pair {
         }
         let suspects: Vec<_> = host.held.iter().filter(|delivery| delivery.suspect).collect();
         let Some(suspect) = suspects.get(which % suspects.len().max(1)) else { return };
-        match alone {
-            true => host.queue.accuse(suspect).await.expect("accused"),
-            false => host.queue.acquit(suspect).await.expect("acquitted"),
-        }
-        self.model.accuse(host.id, &suspect.entry, alone);
+        host.queue.accuse(suspect).await.expect("accused");
+        self.model.accuse(host.id, &suspect.entry);
     }
 
     async fn send(&mut self, alerts: &[Bytes]) {

@@ -29,13 +29,20 @@ pub struct Item {
     crashes: u32,
     /// How many more may have: hosts that died while it was theirs, but in nobody's hands.
     maybe: u32,
-    /// How often a host died while it ran alone.
+    /// How often its process died while it ran alone, but for what its host says now.
     accused: u32,
     /// Whether it was ever delivered.
     delivered: bool,
     hold: Option<Hold>,
     /// Deleted from the queue by somebody else; there as long as a host still holds it.
     trimmed: bool,
+}
+
+impl Item {
+    /// Nobody holds it any more; what its host said of it stays.
+    fn let_go(&mut self) {
+        self.accused += u32::from(self.hold.take().is_some_and(|hold| hold.accused));
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -211,12 +218,12 @@ impl Model {
         self.robbed.contains(&host)
     }
 
-    /// Notes that it runs alone, or takes that back.
-    pub fn accuse(&mut self, host: HostId, entry: &str, accused: bool) {
+    /// Notes that its process died: once, however often its host says so.
+    pub fn accuse(&mut self, host: HostId, entry: &str) {
         if self.holds(host, entry)
             && let Some(hold) = self.items.get_mut(entry).and_then(|item| item.hold.as_mut())
         {
-            hold.accused = accused;
+            hold.accused = true;
         }
     }
 
@@ -225,7 +232,7 @@ impl Model {
         if self.holds(host, entry)
             && let Some(item) = self.items.get_mut(entry)
         {
-            item.hold = None;
+            item.let_go();
             if item.trimmed {
                 self.items.remove(entry);
             }
@@ -241,10 +248,9 @@ impl Model {
     /// A host dies.
     pub fn crash(&mut self, host: HostId) {
         for item in self.items.values_mut() {
-            if let Some(hold) = item.hold.filter(|hold| hold.host == host) {
+            if item.hold.is_some_and(|hold| hold.host == host) {
                 item.crashes += 1;
-                item.accused += u32::from(hold.accused);
-                item.hold = None;
+                item.let_go();
             }
         }
         if !self.robbed.remove(&host) {
@@ -265,9 +271,7 @@ impl Model {
     /// A host gives everything back.
     pub fn close(&mut self, host: HostId) {
         self.closed.insert(host);
-        self.items.values_mut().filter(|item| item.hold.is_some_and(|hold| hold.host == host)).for_each(|item| {
-            item.hold = None;
-        });
+        self.items.values_mut().filter(|item| item.hold.is_some_and(|hold| hold.host == host)).for_each(Item::let_go);
         self.items.retain(|_, item| item.hold.is_some() || !item.trimmed);
     }
 
@@ -368,8 +372,7 @@ impl Model {
                         // Claimed by another host, which has yet to hand it out.
                         item.crashes += 1;
                         item.maybe = item.maybe.saturating_sub(1);
-                        item.accused += u32::from(item.hold.is_some_and(|hold| hold.accused));
-                        item.hold = None;
+                        item.let_go();
                     }
                 }
             }

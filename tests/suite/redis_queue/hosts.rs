@@ -240,7 +240,7 @@ async fn an_alert_that_crashes_its_host_three_times_alone_is_refused_and_its_nei
 }
 
 #[tokio::test]
-async fn an_acquitted_suspect_has_no_note_and_an_accused_one_has() {
+async fn what_speaks_against_a_suspect_stays_when_it_is_given_back_and_goes_with_it() {
     let server = RedisServer::start().unwrap();
     let first = open(&server).await;
     send(&first, &["1"]).await;
@@ -250,7 +250,13 @@ async fn an_acquitted_suspect_has_no_note_and_an_accused_one_has() {
     let suspect = receive_one(&second).await;
     second.accuse(&suspect).await.unwrap();
     assert_eq!(server.ask::<u64>(&["HGET", "alerts:accused", &suspect.entry]).unwrap(), 1);
-    second.acquit(&suspect).await.unwrap();
+    drop(suspect);
+    second.close().await.unwrap();
+    let third = open(&server).await;
+    let suspect = receive_one(&third).await;
+    third.accuse(&suspect).await.unwrap();
+    assert_eq!(server.ask::<u64>(&["HGET", "alerts:accused", &suspect.entry]).unwrap(), 2);
+    commit(&third, stored(suspect, "A")).await;
     assert_eq!(server.ask::<u64>(&["HLEN", "alerts:accused"]).unwrap(), 0);
 }
 

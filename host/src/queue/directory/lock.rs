@@ -27,7 +27,7 @@ const SUFFIX: &str = ".lock";
 pub(super) struct Note {
     /// How often the alert was delivered since it was sent or replayed.
     pub(super) deliveries: u32,
-    /// How often it ran alone and its host did not survive, or is running alone.
+    /// How often it ran alone and its process died of it. (An early 0.1.0 counted one more while it ran alone.)
     pub(super) accused: u32,
     /// When a host first saw it.
     pub(super) first_seen: Timestamp,
@@ -77,11 +77,11 @@ impl Lock {
         same_file(&self.file, &self.path)
     }
 
-    /// Lets go as if the alert had never been taken.
+    /// Lets go as if the alert had never been taken; what speaks against it stays.
     pub(super) fn release(self) {
         // A failure leaves a note that nobody holds: the alert is taken for a suspect and runs alone, which is safe.
         let _ = match &self.prior {
-            Some(prior) => write(&self.file, prior),
+            Some(prior) => write(&self.file, &Note { accused: self.note.accused, ..*prior }),
             None => self.remove(),
         };
     }

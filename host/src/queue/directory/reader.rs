@@ -265,7 +265,7 @@ impl Reader {
 
     fn body(&self, file: &File, data: &Metadata, accused: Option<u32>) -> io::Result<Body> {
         if let Some(crashes) = accused.filter(|&crashes| crashes >= self.max_crashes.max(1)) {
-            let detail = format!("the host died {crashes} times while it processed nothing but this alert");
+            let detail = format!("the process that ran nothing but this alert died {crashes} times");
             return Ok(Body::Refused { reason: Reason::HostCrash, detail });
         }
         let limit = self.max_alert_size;

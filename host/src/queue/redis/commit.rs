@@ -260,10 +260,6 @@ impl Shared {
                     continue;
                 }
             };
-            // The script took the note back of one whose task could not.
-            if item.settled.delivery.suspect {
-                self.accused().remove(&item.receipt.entry);
-            }
             // Only this sets it, and only once: an item with an end is not committed again.
             let _ = item.receipt.end.set(end);
         }

@@ -278,14 +278,13 @@ impl Shared {
 
     /// Makes a delivery; none when the entry is handed out already, as after the group was made again.
     fn delivery(&self, told: Told, deliveries: u32, now: u64) -> Option<Delivery> {
-        // A note that this host could not take back, as with a server that does not answer, is no crash.
-        let crashes = self.accused().get(&told.entry).copied().unwrap_or(told.crashes);
+        let crashes = told.crashes;
         let receipt = self.desk.hand_out(&told.entry, crashes)?;
         let said = || String::from_utf8_lossy(&told.value);
         let body = match told.what {
             _ if crashes >= self.max_crashes => Body::Refused {
                 reason: Reason::HostCrash,
-                detail: format!("the host died {crashes} times while this alert ran alone"),
+                detail: format!("the process that ran nothing but this alert died {crashes} times"),
             },
             What::Alert => Body::Alert(told.value),
             What::TooLarge => Body::Refused {
@@ -327,7 +326,7 @@ impl Shared {
         })
     }
 
-    /// Notes how often a suspect crashed its host while it ran alone, for the case that it does so now.
+    /// Notes how often the process of a suspect died while it ran alone.
     pub(super) async fn note(&self, entry: &str, crashes: u32) -> Result<(), QueueError> {
         let call = Call::new(&TRIAL, &[&self.keys.stream, &self.keys.accused])
             .arg(&self.group)

@@ -12,6 +12,7 @@ use super::{List, micros};
 use crate::dead_letter::Reason;
 use crate::record::{Label, Record, StepTrace};
 use crate::telemetry::metrics::{AlertLabels, CallLabels, DeadLabels, StepLabel};
+use crate::telemetry::relay::Relayed;
 use crate::telemetry::{Event, Metrics, Told};
 
 /// How much of what an optional step said of its failure stands in the alert's line, in bytes.
@@ -206,6 +207,15 @@ impl Event for StepRetried<'_> {
         );
         Some(Told::line(Level::WARN, line))
     }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::StepRetried {
+            step: self.step.to_owned(),
+            id: self.id.to_owned(),
+            reason: self.reason.to_owned(),
+            wait: self.wait,
+        })
+    }
 }
 
 /// One call of a step ended.
@@ -244,5 +254,15 @@ impl Event for StepCalled<'_> {
             fuel = self.fuel,
             "step called"
         );
+    }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::StepCalled {
+            step: self.step.to_owned(),
+            stage: self.stage.to_owned(),
+            outcome: self.outcome.to_owned(),
+            duration: self.duration,
+            fuel: self.fuel,
+        })
     }
 }

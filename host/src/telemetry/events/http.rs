@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::micros;
 use crate::telemetry::metrics::{ApiLabel, RequestLabels, SourceLabels};
+use crate::telemetry::relay::Relayed;
 use crate::telemetry::{Event, Metrics};
 
 /// A request to an interface ended.
@@ -42,6 +43,15 @@ impl Event for HttpCalled<'_> {
             "http called"
         );
     }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::HttpCalled {
+            api: self.api.to_owned(),
+            outcome: self.outcome.to_owned(),
+            waited: self.waited,
+            duration: self.duration,
+        })
+    }
 }
 
 /// A plugin's request that others may make as well came to its end.
@@ -63,6 +73,10 @@ impl Event for HttpAnswered<'_> {
     fn log(&self) {
         tracing::debug!(target: "dossier::http", api = self.api, source = self.source, "http answered");
     }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::HttpAnswered { api: self.api.to_owned(), source: self.source.to_owned() })
+    }
 }
 
 /// The cache that hosts share does not work; each host asks for itself meanwhile.
@@ -83,5 +97,9 @@ impl Event for HttpCacheTrouble<'_> {
 
     fn throttle(&self) -> Option<(&'static str, &str)> {
         Some(("http-cache", ""))
+    }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::HttpCacheTrouble { error: self.error.to_owned() })
     }
 }

@@ -6,6 +6,7 @@ use tracing::Level;
 
 use super::micros;
 use crate::telemetry::metrics::{DeniedLabels, PluginLabel, SaidLabels, StepLabel};
+use crate::telemetry::relay::Relayed;
 use crate::telemetry::{Event, Metrics, Told};
 
 /// As much of a digest as people look at.
@@ -324,6 +325,15 @@ impl Event for PluginSaid<'_> {
     fn told(&self) -> Option<Told> {
         Some(Told::line(self.level, format!("{} says: {}", self.step, self.message)))
     }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::PluginSaid {
+            step: self.step.to_owned(),
+            id: self.id.map(str::to_owned),
+            level: self.level.to_string(),
+            message: self.message.to_owned(),
+        })
+    }
 }
 
 /// A plugin wrote more than it may in one call.
@@ -353,6 +363,10 @@ impl Event for PluginLogCut<'_> {
         let lines = if self.dropped == 1 { "line was" } else { "lines were" };
         let line = format!("{} said more than its log_lines: {} {lines} dropped", self.step, self.dropped);
         Some(Told::line(Level::WARN, line))
+    }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::PluginLogCut { step: self.step.to_owned(), dropped: self.dropped })
     }
 }
 
@@ -385,5 +399,13 @@ impl Event for PluginDenied<'_> {
 
     fn told(&self) -> Option<Told> {
         Some(Told::line(Level::WARN, format!("{} was denied: {}", self.step, self.detail)))
+    }
+
+    fn relayed(&self) -> Option<Relayed> {
+        Some(Relayed::PluginDenied {
+            step: self.step.to_owned(),
+            what: self.what.to_owned(),
+            detail: self.detail.to_owned(),
+        })
     }
 }

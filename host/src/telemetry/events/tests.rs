@@ -8,6 +8,7 @@ use crate::dead_letter::Reason;
 use crate::record::{Label, StepTrace};
 use crate::telemetry::logging::tests::{captured, json_lines};
 use crate::telemetry::metrics::tests::parse;
+use crate::telemetry::relay::Relayed;
 use crate::telemetry::{Event, Telemetry};
 
 const TOOK: Duration = Duration::from_micros(812);
@@ -77,6 +78,8 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&HttpCalled { api: "abuseipdb", outcome: "ok", waited: TOOK, duration: TOOK });
     then(&HttpAnswered { api: "abuseipdb", source: "memory" });
     then(&HttpCacheTrouble { error: "no answer in time" });
+    then(&SuspectDied { entry: "1-0", how: "signal: 11 (SIGSEGV)" });
+    then(&SuspectsWait { why: "no memory" });
     then(&TableLoaded { table: "geo", rows: Some(3), duplicates: 1, sha256: "aa", took: TOOK, reload: true });
     then(&TableRefused { table: "geo", why: "line 3: no key" });
     then(&HostStarted { admin: None, queue: "redis", steps: &names, missing: &BTreeMap::new() });
@@ -92,6 +95,7 @@ fn the_list_of_all_events_has_them_all() {
         include_str!("http.rs"),
         include_str!("plugin.rs"),
         include_str!("queue.rs"),
+        include_str!("suspect.rs"),
         include_str!("table.rs"),
     ];
     let there = sources.iter().map(|source| source.matches("impl Event for").count()).sum::<usize>();
@@ -217,4 +221,31 @@ fn a_thousand_lost_entries_are_one_line_of_bounded_length() {
     assert_eq!(line["count"], 1000);
     assert_eq!(line["entries"].as_array().map(Vec::len), Some(SHOWN));
     assert_eq!(line["entries"][1], Value::from("1-0"));
+}
+
+#[test]
+fn an_event_that_was_relayed_counts_and_says_what_it_would_have_said_at_once() {
+    let (here, there) = (Telemetry::default(), Telemetry::default());
+    let (sender, sent) = std::sync::mpsc::channel();
+    let away = Telemetry::relaying(Box::new(move |event| sender.send(event).unwrap()));
+    all(|event| {
+        away.emit(event);
+        let Ok(relayed) = sent.try_recv() else { return };
+        let line = serde_json::to_string(&relayed).unwrap();
+        let said_there = captured(|| serde_json::from_str::<Relayed>(&line).unwrap().emit(&there));
+        let without_time = |lines: &str| {
+            let mut lines = json_lines(lines);
+            lines.iter_mut().for_each(|line| _ = line.as_object_mut().unwrap().remove("time"));
+            lines
+        };
+        assert_eq!(without_time(&said_there), without_time(&captured(|| here.emit(event))), "{line}");
+    });
+    let counted = |telemetry: &Telemetry| {
+        let mut samples = parse(&telemetry.scrape());
+        samples.retain(|series, _| series.starts_with("dossier_"));
+        samples
+    };
+    assert_eq!(counted(&here), counted(&there));
+    assert_eq!(counted(&away), counted(&Telemetry::default()), "counted twice");
+    assert!(counted(&here).iter().any(|(series, count)| series.starts_with("dossier_step_calls") && *count > 0.0));
 }
