@@ -184,23 +184,16 @@ fn end(shared: &Shared, delivery: &Delivery, alert: &Alert, finished: Finished, 
         history: [],
         steps: &finished.steps,
     };
-    match Record::new(alert, &finished.observables, &finished.enrichment, &finished.verdict, &provenance) {
-        Ok(record) => {
-            let story = Story {
-                id: Some(alert.id.clone()),
-                verdict: Some(finished.verdict.label),
-                failure: None,
-                failed_step: None,
-                steps: finished.steps,
-                started,
-            };
-            (Outcome::Store(record), story)
-        }
-        Err(error) => {
-            let failure = (Reason::Malformed, format!("no record can be made of it: {error}"), None);
-            dead(delivery, alert.received, started, Some(&alert.id), failure)
-        }
-    }
+    let record = Record::new(alert, &finished.observables, &finished.enrichment, &finished.verdict, &provenance);
+    let story = Story {
+        id: Some(alert.id.clone()),
+        verdict: Some(finished.verdict.label),
+        failure: None,
+        failed_step: None,
+        steps: finished.steps,
+        started,
+    };
+    (Outcome::Store(record), story)
 }
 
 fn dead(

@@ -212,7 +212,7 @@ async fn a_guest_that_is_configured_in_each_instance_is_denied_its_tables_meanwh
     let steps = now(&plugins).unwrap_or_else(|| panic!("{:?}", place.problem()));
     let tables = Tables::open(&place.config, Arc::default()).unwrap().snapshot();
     let given =
-        Arc::new(Given { alert: Arc::clone(&given().alert), observables: Vec::new(), enrichment: Vec::new(), tables });
+        Arc::new(Given { alert: Arc::clone(&given().alert), observables: Arc::default(), enrichment: Vec::new(), tables });
     let (outcome, _) = steps.steps()[0].enricher.clone().unwrap().enrich(given).await;
     assert!(outcome.is_ok(), "{outcome:?}");
 }

@@ -105,12 +105,12 @@ impl Event for AlertFinished<'_> {
         };
         let results = dossier.map(|dossier| dossier.enrichment).unwrap_or_default();
         let step = |trace: &StepTrace| {
-            let said = match (results.get(&trace.step), &trace.detail) {
+            let said = match (results.get(&trace.facts.step), &trace.detail) {
                 (Some(fields), _) => fields.get().to_owned(),
                 (None, Some(detail)) => format!("{}: {detail}", trace.outcome),
                 (None, None) => trace.outcome.to_owned(),
             };
-            format!("{} {said}", trace.step)
+            format!("{} {said}", trace.facts.step)
         };
         let level = if self.reason.is_some() { Level::ERROR } else { Level::INFO };
         Some(Told { level, lines: std::iter::once(first).chain(self.steps.iter().map(step)).collect() })
@@ -148,7 +148,7 @@ impl<'a> Brief<'a> {
         let failed = !matches!(trace.outcome, "ok" | "not-applicable" | "absent");
         let detail = trace.detail.as_deref().filter(|_| failed);
         Self {
-            step: &trace.step,
+            step: &trace.facts.step,
             outcome: trace.outcome,
             duration_us: trace.duration_us,
             fuel: trace.fuel,
