@@ -50,7 +50,8 @@ pub fn run(file: &Path) -> Result<()> {
         let names: Vec<_> = config.steps.iter().map(|step| step.name.clone()).collect();
         telemetry.emit(&HostStarted { admin: None, queue: "redis", steps: &names, missing: &BTreeMap::new() });
         let health = Arc::new(Health::default());
-        Worker { config, queue, pipeline, tables, telemetry, health, stop }.run(false).await?;
+        let worker = Worker { config, queue, pipeline, tables, telemetry, health, stop };
+        tokio::spawn(worker.run(false)).await??;
         Ok(log.close()?)
     })
 }
