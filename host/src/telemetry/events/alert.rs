@@ -11,7 +11,7 @@ use tracing::Level;
 use super::{List, micros};
 use crate::dead_letter::Reason;
 use crate::record::{Label, Record, StepTrace};
-use crate::telemetry::metrics::{AlertLabels, CallLabels, DeadLabels, StepLabel};
+use crate::telemetry::metrics::{AlertLabels, DeadLabels, StepLabel};
 use crate::telemetry::{Event, Metrics, Told};
 
 /// How much of what an optional step said of its failure stands in the alert's line, in bytes.
@@ -225,12 +225,11 @@ pub struct StepCalled<'a> {
 
 impl Event for StepCalled<'_> {
     fn count(&self, metrics: &Metrics) {
-        let step = metrics.name(self.step);
-        let label = StepLabel { step: step.clone() };
-        metrics.step_calls.get_or_create(&CallLabels { step, stage: self.stage, outcome: self.outcome }).inc();
-        metrics.step_duration.get_or_create(&label).observe(self.duration.as_secs_f64());
+        let series = metrics.step(self.step);
+        metrics.step_called(&series, self.stage, self.outcome);
+        series.duration.observe(self.duration.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a histogram's sum is a float anyway")]
-        metrics.step_fuel.get_or_create(&label).observe(self.fuel as f64);
+        series.fuel.observe(self.fuel as f64);
     }
 
     /// At `debug`: how the calls ended stands in the alert's line.
