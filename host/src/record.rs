@@ -317,3 +317,150 @@ impl Record {
         [Self::head(id).as_bytes(), &self.rest].concat()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Decoder;
+    use crate::config::AlertConfig;
+
+    /// What serde makes of the same: the shape that was always stored, members in this order.
+    #[derive(Serialize)]
+    struct Rest<'a> {
+        alert: &'a RawValue,
+        observables: &'a [Observable],
+        enrichment: BTreeMap<&'a str, &'a RawValue>,
+        verdict: &'a Verdict,
+        pipeline: Pipeline<'a>,
+    }
+
+    #[derive(Serialize)]
+    struct Pipeline<'a> {
+        host: &'a str,
+        config_sha256: &'a str,
+        received: Timestamp,
+        finished: Timestamp,
+        duration_us: u64,
+        deliveries: u32,
+        attempts: u32,
+        history: [(); 0],
+        steps: Vec<Step<'a>>,
+    }
+
+    #[derive(Serialize)]
+    struct Step<'a> {
+        step: &'a str,
+        stage: &'a str,
+        plugin: &'a str,
+        version: &'a str,
+        sha256: &'a str,
+        settings_sha256: &'a str,
+        outcome: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<&'a str>,
+        attempts: u32,
+        cached: bool,
+        tables: &'a BTreeMap<String, String>,
+        fuel: u64,
+        memory: u64,
+        duration_us: u64,
+    }
+
+    impl<'a> Step<'a> {
+        fn of(trace: &'a StepTrace) -> Self {
+            let StepTrace { facts, outcome, detail, attempts, cached, tables, fuel, memory, duration_us } = trace;
+            Self {
+                step: &facts.step,
+                stage: facts.stage,
+                plugin: &facts.plugin,
+                version: &facts.version,
+                sha256: &facts.sha256,
+                settings_sha256: &facts.settings_sha256,
+                outcome,
+                detail: detail.as_deref(),
+                attempts: *attempts,
+                cached: *cached,
+                tables,
+                fuel: *fuel,
+                memory: *memory,
+                duration_us: *duration_us,
+            }
+        }
+    }
+
+    fn trace(name: &str, detail: Option<&str>, tables: &[(&str, &str)]) -> StepTrace {
+        let facts = StepFacts {
+            step: name.to_owned(),
+            stage: "enrich",
+            plugin: format!("plugin of {name}"),
+            version: "1.0.0-\u{1}".to_owned(),
+            sha256: "ab".repeat(32),
+            settings_sha256: String::new(),
+        };
+        StepTrace {
+            facts: Arc::new(facts.into()),
+            outcome: "ok",
+            detail: detail.map(str::to_owned),
+            attempts: 1,
+            cached: detail.is_some(),
+            tables: tables.iter().map(|(table, sha256)| ((*table).to_owned(), (*sha256).to_owned())).collect(),
+            fuel: u64::MAX,
+            memory: 0,
+            duration_us: 17,
+        }
+    }
+
+    #[test]
+    fn a_record_is_byte_for_byte_what_serde_makes_of_it() {
+        let decoder = Decoder::new(&AlertConfig { id: vec!["/id".into()], observables: Vec::new() });
+        let text = " {\"id\": \"a\\\"b\", \"src_ip\": \"1.2.3.4\", \"user\": \"\u{e4}\\u0007\\\\\" }\n";
+        let received = Timestamp::from_microsecond(1_763_766_000_123_450).unwrap();
+        let alert = decoder.decode(text.into(), received).unwrap();
+        let fields = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
+        for steps in [
+            Vec::new(),
+            vec![trace("geo", None, &[])],
+            vec![
+                trace("\"quoted\\", Some("it said \n\u{7f}\u{2028}"), &[("geo", "aa"), ("\u{e4}", "bb")]),
+                trace("x", None, &[("t", "")]),
+            ],
+        ] {
+            let enrichment: Vec<_> =
+                steps.iter().map(|step| (step.facts.step.clone(), fields("{\"a\": [1 , 2.50]}"))).collect();
+            let verdict =
+                Verdict { label: Label::Malicious, score: 92, reasons: vec!["\"why\"".into(), "\u{e4}".into()] };
+            let provenance = Provenance {
+                host: "0.1.0",
+                config_sha256: "cc",
+                received,
+                finished: Timestamp::UNIX_EPOCH,
+                duration_us: 812,
+                deliveries: 1,
+                attempts: 2,
+                history: [],
+                steps: &steps,
+            };
+            let record = Record::new(&alert, &alert.observables, &enrichment, &verdict, &provenance);
+            let original = fields(text);
+            let right = Rest {
+                alert: &original,
+                observables: &alert.observables,
+                enrichment: enrichment.iter().map(|(step, fields)| (step.as_str(), &**fields)).collect(),
+                verdict: &verdict,
+                pipeline: Pipeline {
+                    host: "0.1.0",
+                    config_sha256: "cc",
+                    received,
+                    finished: Timestamp::UNIX_EPOCH,
+                    duration_us: 812,
+                    deliveries: 1,
+                    attempts: 2,
+                    history: [],
+                    steps: steps.iter().map(Step::of).collect(),
+                },
+            };
+            let right = serde_json::to_string(&right).unwrap().replacen('{', ",", 1);
+            assert_eq!(std::str::from_utf8(&record.rest), Ok(right.as_str()));
+        }
+    }
+}

@@ -5,7 +5,9 @@
 //! (<https://docs.suricata.io/en/latest/output/eve/eve-json-format.html>), the Elastic Common Schema, nested and with dotted
 //! keys (<https://www.elastic.co/docs/reference/ecs>), and OCSF (<https://schema.ocsf.io/>).
 
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
 use serde::Serialize;
 
 use crate::config::ObservableConfig;
@@ -157,7 +159,7 @@ struct Branch {
     /// The places that are reached here.
     places: Vec<usize>,
     /// Where they go on in an object, by key.
-    keys: FxHashMap<String, usize>,
+    keys: HashMap<String, usize, FxBuildHasher>,
     /// Where they go on in every element of an array.
     every: Option<usize>,
     /// Where they go on in one element of an array.
@@ -222,7 +224,13 @@ impl Finder {
 
     /// Notes every value at a pointer, from a branch on. `ahead` is where it still has to go; whoever calls owns what is in it
     /// already.
-    fn walk<'a>(&self, at: usize, value: Part<'a>, ahead: &mut Vec<(usize, Part<'a>)>, hits: &mut Vec<(usize, Part<'a>)>) {
+    fn walk<'a>(
+        &self,
+        at: usize,
+        value: Part<'a>,
+        ahead: &mut Vec<(usize, Part<'a>)>,
+        hits: &mut Vec<(usize, Part<'a>)>,
+    ) {
         let branch = &self.branches[at];
         hits.extend(branch.places.iter().map(|place| (*place, value)));
         let begin = ahead.len();
@@ -235,7 +243,9 @@ impl Finder {
                     None => ahead.push((*next, inner)),
                 }
             }
-        } else if let Some(elements) = value.elements().filter(|_| branch.every.is_some() || !branch.elements.is_empty()) {
+        } else if let Some(elements) =
+            value.elements().filter(|_| branch.every.is_some() || !branch.elements.is_empty())
+        {
             for (place, inner) in elements.enumerate() {
                 ahead.extend(branch.every.map(|next| (next, inner)));
                 let named = branch.elements.iter().filter(|(element, _)| *element == place);
@@ -361,7 +371,11 @@ mod tests {
 
     #[test]
     fn elements_are_named_by_place_or_all_together_and_keys_may_look_like_either() {
-        let place = |pointer: &str, role: &str| ObservableConfig { pointer: pointer.into(), kind: "n".into(), role: role.into() };
+        let place = |pointer: &str, role: &str| ObservableConfig {
+            pointer: pointer.into(),
+            kind: "n".into(),
+            role: role.into(),
+        };
         let own = [place("/x/1", "second"), place("/x/*", "any"), place("/x/01", "odd"), place("/y/*/z", "deep")];
         let finder = Finder::new(&own);
         let found = |text: &str| -> Vec<String> {
@@ -374,7 +388,8 @@ mod tests {
 
     #[test]
     fn of_a_key_that_stands_there_twice_the_last_one_counts() {
-        let found = Finder::new(&[]).find(&read(r#"{"src_ip": "1.1.1.1", "source": {"ip": "3.3.3.3"}, "src_ip": "2.2.2.2", "source": 1}"#));
+        let found = Finder::new(&[])
+            .find(&read(r#"{"src_ip": "1.1.1.1", "source": {"ip": "3.3.3.3"}, "src_ip": "2.2.2.2", "source": 1}"#));
         assert_eq!(found.iter().map(|it| it.value.as_str()).collect::<Vec<_>>(), ["2.2.2.2"]);
     }
 }

@@ -219,7 +219,8 @@ impl Reader<'_> {
 
     /// Keeps a place for an array or object whose end is not known yet; gives the place, and how many levels may follow inside.
     fn enter<E: de::Error>(&mut self) -> Result<(usize, usize), E> {
-        let levels = self.levels.checked_sub(1).ok_or_else(|| E::custom("recursion limit exceeded: too many levels"))?;
+        let levels =
+            self.levels.checked_sub(1).ok_or_else(|| E::custom("recursion limit exceeded: too many levels"))?;
         self.document.nodes.push(Node::Null);
         Ok((self.document.nodes.len() - 1, levels))
     }
@@ -319,8 +320,8 @@ mod tests {
     #[test]
     fn it_says_the_same_as_a_value() {
         let pointers = [
-            "", "/", "//", "/a", "/a/b", "/a/b/0", "/a/b/4/c", "/a/b/5", "/a/b/00", "/a/b/+1", "/a/b/-", "/a/1/b", "/a~1b",
-            "/a~0b", "/~01", "/*", "/01", "/0/0/0", "/10", "/1", "a", "/e", "/f/g",
+            "", "/", "//", "/a", "/a/b", "/a/b/0", "/a/b/4/c", "/a/b/5", "/a/b/00", "/a/b/+1", "/a/b/-", "/a/1/b",
+            "/a~1b", "/a~0b", "/~01", "/*", "/01", "/0/0/0", "/10", "/1", "a", "/e", "/f/g",
         ];
         for text in TEXTS {
             let value: Value = serde_json::from_str(text).unwrap();

@@ -86,7 +86,8 @@ impl Run {
     pub fn new(pipeline: Arc<Pipeline>, tables: Arc<Snapshot>, alert: Arc<Alert>, telemetry: Arc<Telemetry>) -> Self {
         let states = pipeline.steps.iter().map(|_| State::default()).collect();
         let observables = Arc::clone(&alert.observables);
-        let given = Arc::new(Given { alert, observables, enrichment: Vec::with_capacity(pipeline.steps.len()), tables });
+        let given =
+            Arc::new(Given { alert, observables, enrichment: Vec::with_capacity(pipeline.steps.len()), tables });
         Self { pipeline, telemetry, given, stages: Stage::ALL.iter(), stage: None, verdict: None, states }
     }
 

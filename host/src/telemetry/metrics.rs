@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 
 use super::process::Process;
 use crate::dead_letter::Reason;
@@ -73,7 +73,7 @@ macro_rules! metrics {
             registry: Registry,
             names: Names,
             /// What is counted of each step, so that a call finds it all at once.
-            steps: RwLock<FxHashMap<Arc<str>, Arc<StepSeries>>>,
+            steps: RwLock<HashMap<Arc<str>, Arc<StepSeries>, FxBuildHasher>>,
             depth: Arc<Mutex<Option<Depth>>>,
             /// What `dossier_plugin_info` shows, by plugin, so that the series of a replaced version goes.
             plugins: Mutex<HashMap<Arc<str>, PluginInfo>>,

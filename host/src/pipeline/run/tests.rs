@@ -107,7 +107,10 @@ async fn the_next_stage_sees_what_a_stage_found_and_its_own_stage_does_not() {
     assert_eq!(seen, ["a sees []", "b sees [a]", "c sees [a]", "verdict sees [b c a]"]);
     assert!(finished.failure.is_none());
     assert_eq!(finished.verdict.label, Label::Unknown);
-    assert_eq!(finished.steps.iter().map(|step| step.facts.step.as_str()).collect::<Vec<_>>(), ["verdict", "b", "c", "a"]);
+    assert_eq!(
+        finished.steps.iter().map(|step| step.facts.step.as_str()).collect::<Vec<_>>(),
+        ["verdict", "b", "c", "a"]
+    );
 }
 
 #[tokio::test]
