@@ -147,7 +147,6 @@ impl Stand {
             steps: &finished.steps,
         };
         Record::new(&self.decoded(), &finished.observables, &finished.enrichment, &finished.verdict, &provenance)
-            .unwrap()
     }
 }
 

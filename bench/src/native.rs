@@ -53,7 +53,8 @@ pub fn run(file: &Path) -> Result<()> {
         let health = Arc::new(Health::default());
         // `dossier trial` would know nothing of these steps.
         let isolation = Arc::new(InProcess::new(config.clone(), telemetry.clone()));
-        Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop }.run(false).await?;
+        let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop };
+        tokio::spawn(worker.run(false)).await??;
         Ok(log.close()?)
     })
 }

@@ -3,15 +3,19 @@
 
 pub mod observables;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
+use sha1::{Digest, Sha1};
 use uuid::Uuid;
 
 use self::observables::{Finder, Observable};
 use crate::config::AlertConfig;
 use crate::digest::sha256;
 use crate::json;
+use crate::json::document::Document;
 
 /// The namespace of ids that are made from an alert's bytes (a UUIDv5 of `dossier:alert` in the URL namespace).
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d7d_3f1c_0d9a_5c1e_9a55_6f0e_54c1_7b2f);
@@ -36,10 +40,10 @@ pub struct Alert {
     pub bytes: Bytes,
     /// SHA-256 of the bytes: together with the id it tells duplicates.
     pub sha256: [u8; 32],
-    /// The original, parsed.
-    pub value: Value,
+    /// The original, read.
+    pub value: Document,
     /// What was found in it.
-    pub observables: Vec<Observable>,
+    pub observables: Arc<Vec<Observable>>,
     /// When the host received it.
     pub received: Timestamp,
 }
@@ -62,53 +66,70 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`] when the bytes are no JSON object.
     pub fn decode(&self, bytes: Bytes, received: Timestamp) -> Result<Alert, DecodeError> {
-        let value: Value = serde_json::from_slice(&bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
-        let kind = match &value {
-            Value::Object(_) => None,
-            Value::Array(_) => Some("an array"),
-            Value::String(_) => Some("a string"),
-            Value::Number(_) => Some("a number"),
-            Value::Bool(_) => Some("a boolean"),
-            Value::Null => Some("null"),
+        let text = std::str::from_utf8(&bytes).ok();
+        let Some(value) = text.and_then(|text| Document::read(text, json::ALERT_LEVELS).ok()) else {
+            return Err(what_is_wrong(&bytes));
         };
-        if let Some(kind) = kind {
-            return Err(DecodeError::NotAnObject(kind));
+        if !value.root().is_object() {
+            return Err(DecodeError::NotAnObject(value.root().kind()));
         }
-        if json::is_deeper(&value, json::ALERT_LEVELS) {
-            return Err(DecodeError::Malformed(json::too_deep(json::ALERT_LEVELS)));
-        }
-        let observables = self.finder.find(&value);
+        let observables = Arc::new(self.finder.find(&value));
         Ok(Alert { id: self.id_of(&value, &bytes), sha256: sha256(&bytes), observables, value, bytes, received })
     }
 
     /// The id of an alert, as [`Self::decode`] finds it; none when the bytes are no JSON object.
     pub fn id(&self, bytes: &[u8]) -> Option<String> {
-        let value: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
+        let value = read(bytes).filter(|value| value.root().is_object())?;
         Some(self.id_of(&value, bytes))
     }
 
     /// The id that the alert itself says; none when it says none, or the bytes are no JSON.
     pub fn said_id(&self, bytes: &[u8]) -> Option<String> {
-        self.said(&serde_json::from_slice(bytes).ok()?)
+        self.said(&read(bytes)?)
     }
 
     /// The id that the alert says, or one made from its bytes: the same bytes always have the same id.
-    fn id_of(&self, value: &Value, bytes: &[u8]) -> String {
+    fn id_of(&self, value: &Document, bytes: &[u8]) -> String {
         self.said(value).unwrap_or_else(|| id_of_bytes(bytes))
     }
 
-    fn said(&self, value: &Value) -> Option<String> {
-        self.id.iter().find_map(|pointer| match value.pointer(pointer)? {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
+    fn said(&self, value: &Document) -> Option<String> {
+        self.id.iter().find_map(|pointer| {
+            let part = value.pointer(pointer)?;
+            let text = part.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+            text.or_else(|| part.as_number().map(ToString::to_string))
         })
+    }
+}
+
+/// Reads JSON of any depth that can be read at all.
+fn read(bytes: &[u8]) -> Option<Document> {
+    Document::read(std::str::from_utf8(bytes).ok()?, usize::MAX).ok()
+}
+
+/// Why bytes are no alert, with the words for people. Asked only when they are none.
+fn what_is_wrong(bytes: &[u8]) -> DecodeError {
+    match serde_json::from_slice::<Value>(bytes) {
+        Err(error) => DecodeError::Malformed(error.to_string()),
+        Ok(_) => match read(bytes).map(|value| value.root().kind()) {
+            Some(kind) if kind != "an object" => DecodeError::NotAnObject(kind),
+            _ => DecodeError::Malformed(json::too_deep(json::ALERT_LEVELS)),
+        },
     }
 }
 
 /// The id of bytes that say none.
 pub fn id_of_bytes(bytes: &[u8]) -> String {
-    Uuid::new_v5(&NAMESPACE, bytes).to_string()
+    uuid_of(bytes).to_string()
+}
+
+/// A UUIDv5 of these bytes in our namespace.
+fn uuid_of(bytes: &[u8]) -> Uuid {
+    // Not by `uuid` itself, whose SHA-1 does not use what the processor has for it.
+    let digest: [u8; 20] = Sha1::new().chain_update(NAMESPACE).chain_update(bytes).finalize().into();
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_sha1_bytes(first).into_uuid()
 }
 
 /// The stem of the files that hold the alert with this id: the id itself where that is plainly safe as a file name on
@@ -119,7 +140,7 @@ pub fn file_stem(id: &str) -> String {
     if !id.is_empty() && id.len() <= 200 && id.bytes().all(plain) {
         format!("alert-{id}")
     } else {
-        format!("alert-{}", Uuid::new_v5(&NAMESPACE, id.as_bytes()))
+        format!("alert-{}", uuid_of(id.as_bytes()))
     }
 }
 
@@ -143,6 +164,8 @@ mod tests {
     fn bytes_without_an_id_always_have_the_same_one() {
         let first = decode(br#"{"id":"","x":1}"#).map(|alert| alert.id);
         assert_eq!(first, decode(br#"{"id":"","x":1}"#).map(|alert| alert.id));
+        // What other tools make of them: a UUIDv5 in our namespace.
+        assert_eq!(first.as_deref(), Ok("4c6ef7c4-eb0c-5e1c-9934-2a4603527979"));
         assert_ne!(first, decode(br#"{"id":"","x":2}"#).map(|alert| alert.id));
     }
 
@@ -153,6 +176,8 @@ mod tests {
             assert!(matches!(decode(bytes), Err(DecodeError::Malformed(_))), "{bytes:?}");
         }
         assert_eq!(decode(b"[1]").err(), Some(DecodeError::NotAnObject("an array")));
+        let deep = [b"[".repeat(json::ALERT_LEVELS + 1), b"]".repeat(json::ALERT_LEVELS + 1)].concat();
+        assert_eq!(decode(deep.leak()).err(), Some(DecodeError::NotAnObject("an array")));
         let deep = [b"{\"a\":".to_vec(), b"[".repeat(10_000), b"]".repeat(10_000), b"}".to_vec()].concat();
         assert!(matches!(decode(deep.leak()), Err(DecodeError::Malformed(_))));
     }

@@ -1,5 +1,7 @@
-//! What counts as JSON here: texts that every later reader accepts, also once they stand in a record. It owns how deep a value may be and
-//! a reader that only checks; what a value says is not its business.
+//! What counts as JSON here: texts that every later reader accepts, also once they stand in a record. It owns how deep a value may be, a
+//! reader that only checks, and one that can be asked afterwards ([`document`]); what a value says is not its business.
+
+pub mod document;
 
 use std::fmt;
 

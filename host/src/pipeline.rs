@@ -16,7 +16,7 @@ use crate::alert::observables::Observable;
 use crate::config::StepConfig;
 use crate::dead_letter::Reason;
 use crate::digest::sha256_hex;
-use crate::record::Verdict;
+use crate::record::{KnownStep, StepFacts, Verdict};
 use crate::tables::Snapshot;
 
 /// When a step runs.
@@ -45,12 +45,12 @@ impl Stage {
 }
 
 /// What a step is given: the alert, and what earlier stages found. Shared by the steps of one stage.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Given {
     /// The alert.
     pub alert: Arc<Alert>,
     /// Its observables with those that `normalize` steps added.
-    pub observables: Vec<Observable>,
+    pub observables: Arc<Vec<Observable>>,
     /// Results of earlier stages by step, as JSON objects.
     pub enrichment: Vec<(String, Box<RawValue>)>,
     /// The tables as they were when the alert began.
@@ -136,17 +136,32 @@ impl LoadedStep {
         let settings_sha256 = sha256_hex(config.settings.as_bytes());
         Self { config: Arc::new(config), stage: Stage::Enrich, settings_sha256, enricher: None }
     }
+
+    fn facts(&self) -> StepFacts {
+        let (version, sha256) = self.enricher.as_deref().map_or(("", ""), |it| (it.version(), it.sha256()));
+        StepFacts {
+            step: self.config.name.clone(),
+            stage: self.stage.as_str(),
+            plugin: self.config.plugin.clone(),
+            version: version.to_owned(),
+            sha256: sha256.to_owned(),
+            settings_sha256: self.settings_sha256.clone(),
+        }
+    }
 }
 
 /// The steps that alerts go through, until a reload makes another one. An alert is finished by the pipeline it began with.
 pub struct Pipeline {
     steps: Vec<LoadedStep>,
+    /// What records say of each of them.
+    facts: Vec<Arc<KnownStep>>,
 }
 
 impl Pipeline {
     /// A pipeline of these steps; their results stand in this order.
     pub fn new(steps: Vec<LoadedStep>) -> Self {
-        Self { steps }
+        let facts = steps.iter().map(|step| Arc::new(step.facts().into())).collect();
+        Self { steps, facts }
     }
 
     /// The steps, in the configuration's order.

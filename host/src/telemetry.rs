@@ -131,6 +131,14 @@ impl Telemetry {
         }
     }
 
+    /// Does something that emits many events, whose lines go into the log together.
+    pub fn together<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.sink {
+            Some(sink) => sink.together(work),
+            None => work(),
+        }
+    }
+
     /// Notes whether the host takes alerts now.
     pub fn ready(&self, ready: bool) {
         self.metrics.ready.set(ready.into());

@@ -1,7 +1,8 @@
 //! Takes alerts from the queue, sends each through the pipeline, and commits what became of it.
 //!
-//! Three parts: the reader (this file) takes deliveries while there is room; a task for each alert ([`task`]) decodes it and
-//! runs its steps, those of a suspect where they can do no harm ([`suspect`], [`trial`]); the committer ([`committer`]) commits what is done, many at a time. An alert leaves the queue in the
+//! Three parts: the reader (this file) takes deliveries while there is room; tasks ([`task`]) decode them, a few alerts each, and
+//! run their steps, those of a suspect where they can do no harm ([`suspect`], [`trial`]); the committer ([`committer`]) commits what is
+//! done, many at a time. An alert leaves the queue in the
 //! committer and nowhere else. The worker knows neither which queue nor what a step is.
 
 mod committer;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -31,6 +33,9 @@ use crate::telemetry::logging::LogError;
 
 /// The longest pause after the queue refused something.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The most alerts that share a task.
+const LARGEST_SHARE: usize = 16;
 
 /// How often the depth of the queue is measured.
 const DEPTH_INTERVAL: Duration = Duration::from_secs(2);
@@ -104,14 +109,24 @@ struct Room {
 }
 
 impl Shared {
-    /// Waits until there is room for this delivery. Whoever holds room gives it back by itself, so this ends.
-    async fn room(&self, delivery: &Delivery) -> Option<Room> {
-        let size = match &delivery.body {
+    /// How many bytes of room a delivery takes.
+    fn size(&self, delivery: &Delivery) -> u32 {
+        match &delivery.body {
             Body::Alert(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(self.config.host.in_flight_bytes),
             Body::Refused { .. } => 0,
-        };
+        }
+    }
+
+    /// Room for this delivery, if there is some.
+    fn room_now(&self, delivery: &Delivery) -> Option<Room> {
+        let bytes = self.bytes.clone().try_acquire_many_owned(self.size(delivery)).ok()?;
+        Some(Room { _slot: self.slots.clone().try_acquire_owned().ok()?, _bytes: bytes })
+    }
+
+    /// Waits until there is room for this delivery. Whoever holds room gives it back by itself, so this ends.
+    async fn room(&self, delivery: &Delivery) -> Option<Room> {
         // Neither semaphore is ever closed.
-        let bytes = self.bytes.clone().acquire_many_owned(size).await.ok()?;
+        let bytes = self.bytes.clone().acquire_many_owned(self.size(delivery)).await.ok()?;
         Some(Room { _slot: self.slots.clone().acquire_owned().await.ok()?, _bytes: bytes })
     }
 }
@@ -230,9 +245,9 @@ impl Worker {
                     trouble.over();
                     // Plugins may have changed while the queue was empty. Without a pipeline what was read goes back.
                     let Some(current) = self.pipeline.borrow().clone() else { continue };
-                    for delivery in deliveries {
-                        self.start(shared, done, tasks, &current, delivery).await;
-                    }
+                    let (suspects, others) = deliveries.into_iter().partition(|delivery: &Delivery| delivery.suspect);
+                    self.start_suspects(shared, done, tasks, &current, suspects).await;
+                    self.start(shared, done, tasks, &current, others).await;
                 }
                 Err(error @ QueueError::Broken(_)) => return Err(WorkerError::Queue(error)),
                 Err(error) if until_empty && trouble.lasted() > self.config.host.grace => {
@@ -243,24 +258,76 @@ impl Worker {
         }
     }
 
-    /// Starts the task of one alert, as soon as there is room for it. A suspect's first turn is waited for: what is read meanwhile would
-    /// be in flight, and a suspect itself, should this one kill the host.
+    /// Starts the tasks of these alerts, as soon as there is room for them.
     async fn start(
         &self,
         shared: &Arc<Shared>,
         done: &mpsc::Sender<committer::Settling>,
         tasks: &mut JoinSet<()>,
         pipeline: &Arc<Pipeline>,
-        delivery: Delivery,
+        deliveries: Vec<Delivery>,
     ) {
-        // A delivery without room is dropped, which leaves it pending.
-        let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&delivery)).await else { return };
-        let turn = delivery.suspect.then(CancellationToken::new);
-        let ends = turn.clone().map(CancellationToken::drop_guard);
-        let tables = self.tables.snapshot();
-        tasks.spawn(task::run(shared.clone(), pipeline.clone(), tables, delivery, room, ends, done.clone()));
-        if let Some(turn) = turn {
+        let common = self.common(shared, done, pipeline);
+        // Enough tasks that no thread is left without one, few enough that they cost little.
+        let threads = Handle::current().metrics().num_workers();
+        let share = deliveries.len().div_ceil(2 * threads).clamp(1, LARGEST_SHARE);
+        let mut begin = |some: &mut Vec<_>| {
+            if !some.is_empty() {
+                tasks.spawn(task::run_all(common.clone(), std::mem::take(some)));
+            }
+        };
+        let mut some = Vec::with_capacity(share);
+        for delivery in deliveries {
+            let room = match shared.room_now(&delivery) {
+                Some(room) => room,
+                None => {
+                    // What has room already must not wait for what has none: it is what makes room.
+                    begin(&mut some);
+                    // A delivery without room is dropped, which leaves it pending.
+                    match self.stop.run_until_cancelled(shared.room(&delivery)).await {
+                        Some(Some(room)) => room,
+                        _ => return,
+                    }
+                }
+            };
+            some.push((delivery, room));
+            if some.len() == share {
+                begin(&mut some);
+            }
+        }
+        begin(&mut some);
+    }
+
+    /// Starts the tasks of suspects, one after the other: the first turn of each is waited for, because what is read meanwhile would be
+    /// in flight, and a suspect itself, should this one kill the host.
+    async fn start_suspects(
+        &self,
+        shared: &Arc<Shared>,
+        done: &mpsc::Sender<committer::Settling>,
+        tasks: &mut JoinSet<()>,
+        pipeline: &Arc<Pipeline>,
+        suspects: Vec<Delivery>,
+    ) {
+        for suspect in suspects {
+            let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&suspect)).await else { return };
+            let turn = CancellationToken::new();
+            let common = self.common(shared, done, pipeline);
+            tasks.spawn(task::run_alone(common, suspect, room, turn.clone().drop_guard()));
             self.stop.run_until_cancelled(turn.cancelled()).await;
+        }
+    }
+
+    fn common(
+        &self,
+        shared: &Arc<Shared>,
+        done: &mpsc::Sender<committer::Settling>,
+        pipeline: &Arc<Pipeline>,
+    ) -> task::Common {
+        task::Common {
+            shared: shared.clone(),
+            pipeline: pipeline.clone(),
+            tables: self.tables.snapshot(),
+            done: done.clone(),
         }
     }
 

@@ -149,7 +149,7 @@ fn given() -> Arc<Given> {
     let alert = Decoder::new(&config.alert).decode(Bytes::from_static(b"{\"id\":\"a\"}"), jiff::Timestamp::UNIX_EPOCH);
     Arc::new(Given {
         alert: Arc::new(alert.unwrap()),
-        observables: Vec::new(),
+        observables: Arc::default(),
         enrichment: Vec::new(),
         tables: Arc::default(),
     })

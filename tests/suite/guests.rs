@@ -157,7 +157,7 @@ impl Loaded {
         let received = "1970-01-01T00:00:00Z".parse().expect("a time");
         let alert = Decoder::new(&config.alert).decode(alert.to_string().into_bytes().into(), received);
         let alert = Arc::new(alert.expect("an alert"));
-        let given = Given { alert, observables: Vec::new(), enrichment: Vec::new(), tables: Arc::default() };
+        let given = Given { alert, observables: Arc::default(), enrichment: Vec::new(), tables: Arc::default() };
         self.enricher.enrich(Arc::new(given)).await
     }
 

@@ -1,5 +1,6 @@
 //! As plugins/verdict with its default settings, for what the other steps of the benchmark can say.
 
+use dossier::json::document::{Document, Part};
 use dossier::pipeline::{Answer, Failure};
 use dossier::record::{Label, Verdict};
 use serde::{Deserialize, Serialize};
@@ -112,9 +113,9 @@ struct Fields {
 }
 
 impl Severity {
-    fn of(alert: &Value) -> Option<Self> {
-        let number = |pointer| alert.pointer(pointer).and_then(Value::as_u64);
-        let word = |pointer| alert.pointer(pointer).and_then(Value::as_str).and_then(Self::from_word);
+    fn of(alert: &Document) -> Option<Self> {
+        let number = |pointer| alert.pointer(pointer).and_then(Part::as_u64);
+        let word = |pointer| alert.pointer(pointer).and_then(Part::as_str).and_then(Self::from_word);
         let suricata = match number("/alert/severity") {
             Some(1) => Some(Self::High),
             Some(2) => Some(Self::Medium),

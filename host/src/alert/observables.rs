@@ -5,10 +5,13 @@
 //! (<https://docs.suricata.io/en/latest/output/eve/eve-json-format.html>), the Elastic Common Schema, nested and with dotted
 //! keys (<https://www.elastic.co/docs/reference/ecs>), and OCSF (<https://schema.ocsf.io/>).
 
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::config::ObservableConfig;
+use crate::json::document::{Document, Part};
 
 /// Something in an alert that can be looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -139,99 +142,154 @@ fn ocsf_kind(type_id: u64) -> Option<&'static str> {
 #[derive(Debug)]
 pub struct Finder {
     places: Vec<Place>,
+    /// The places' pointers as a tree, so that an alert is walked once and only where something may be; the first one is its root.
+    branches: Vec<Branch>,
 }
 
+/// What is looked for.
 #[derive(Debug)]
 struct Place {
-    segments: Vec<String>,
     kind: String,
     role: String,
 }
 
-impl Place {
-    fn new(pointer: &str, kind: &str, role: &str) -> Self {
-        let unescape = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
-        Self {
-            segments: pointer.split('/').skip(1).map(unescape).collect(),
-            kind: kind.to_owned(),
-            role: role.to_owned(),
-        }
-    }
+/// Where pointers that begin alike have come to.
+#[derive(Debug, Default)]
+struct Branch {
+    /// The places that are reached here.
+    places: Vec<usize>,
+    /// Where they go on in an object, by key.
+    keys: HashMap<String, usize, FxBuildHasher>,
+    /// Where they go on in every element of an array.
+    every: Option<usize>,
+    /// Where they go on in one element of an array.
+    elements: Vec<(usize, usize)>,
 }
 
 impl Finder {
     /// A finder that looks at these places first, then at the built-in ones.
     pub fn new(own: &[ObservableConfig]) -> Self {
-        let own = own.iter().map(|place| Place::new(&place.pointer, &place.kind, &place.role));
-        let built_in = BUILT_IN
-            .iter()
-            .flat_map(|(kind, role, pointers)| pointers.iter().map(move |pointer| Place::new(pointer, kind, role)));
-        Self { places: own.chain(built_in).collect() }
+        let mut finder = Self { places: Vec::new(), branches: vec![Branch::default()] };
+        for place in own {
+            finder.add(&place.pointer, &place.kind, &place.role);
+        }
+        for (kind, role, pointers) in BUILT_IN {
+            pointers.iter().for_each(|pointer| finder.add(pointer, kind, role));
+        }
+        finder
+    }
+
+    fn add(&mut self, pointer: &str, kind: &str, role: &str) {
+        let mut at = 0;
+        for segment in pointer.split('/').skip(1) {
+            let key = segment.replace("~1", "/").replace("~0", "~");
+            at = match self.branches[at].keys.get(&key) {
+                Some(next) => *next,
+                None => {
+                    let next = self.branches.len();
+                    self.branches.push(Branch::default());
+                    let branch = &mut self.branches[at];
+                    branch.every = if key == "*" { Some(next) } else { branch.every };
+                    branch.elements.extend(key.parse().map(|element: usize| (element, next)));
+                    branch.keys.insert(key, next);
+                    next
+                }
+            };
+        }
+        self.branches[at].places.push(self.places.len());
+        self.places.push(Place { kind: kind.to_owned(), role: role.to_owned() });
     }
 
     /// What is found in an alert: each type and value once, under the role that was found first; at most
     /// [`MAX_OBSERVABLES`].
-    pub fn find(&self, alert: &Value) -> Vec<Observable> {
+    pub fn find(&self, alert: &Document) -> Vec<Observable> {
+        let mut hits = Vec::with_capacity(16);
+        self.walk(0, alert.root(), &mut Vec::with_capacity(16), &mut hits);
+        // In the order of the places; what is found at one of them stays in the alert's order.
+        hits.sort_by_key(|(place, _)| *place);
         let mut found = Vec::new();
-        for place in &self.places {
-            visit(alert, &place.segments, &mut |value| add(&mut found, &place.kind, &place.role, value));
+        for (place, value) in hits {
+            let Place { kind, role } = &self.places[place];
+            add(&mut found, kind, role, value);
         }
-        for observable in alert.get("observables").and_then(Value::as_array).into_iter().flatten() {
+        for observable in alert.root().get("observables").and_then(Part::elements).into_iter().flatten() {
             if let (Some(kind), Some(value)) =
-                (observable.get("type_id").and_then(Value::as_u64).and_then(ocsf_kind), observable.get("value"))
+                (observable.get("type_id").and_then(Part::as_u64).and_then(ocsf_kind), observable.get("value"))
             {
                 add(&mut found, kind, "related", value);
             }
         }
         found
     }
-}
 
-/// Calls `each` with every value at a pointer; a `*` stands for every element of an array.
-fn visit<'a>(value: &'a Value, segments: &[String], each: &mut impl FnMut(&'a Value)) {
-    let Some((first, rest)) = segments.split_first() else { return each(value) };
-    match value {
-        Value::Object(object) => {
-            if let Some(inner) = object.get(first) {
-                visit(inner, rest, each);
+    /// Notes every value at a pointer, from a branch on. `ahead` is where it still has to go; whoever calls owns what is in it
+    /// already.
+    fn walk<'a>(
+        &self,
+        at: usize,
+        value: Part<'a>,
+        ahead: &mut Vec<(usize, Part<'a>)>,
+        hits: &mut Vec<(usize, Part<'a>)>,
+    ) {
+        let branch = &self.branches[at];
+        hits.extend(branch.places.iter().map(|place| (*place, value)));
+        let begin = ahead.len();
+        if let Some(entries) = value.entries().filter(|_| !branch.keys.is_empty()) {
+            for (key, inner) in entries {
+                let Some(next) = branch.keys.get(key) else { continue };
+                // Of a key that stands there twice the last one counts.
+                match ahead[begin..].iter_mut().find(|(known, _)| known == next) {
+                    Some(known) => known.1 = inner,
+                    None => ahead.push((*next, inner)),
+                }
+            }
+        } else if let Some(elements) =
+            value.elements().filter(|_| branch.every.is_some() || !branch.elements.is_empty())
+        {
+            for (place, inner) in elements.enumerate() {
+                ahead.extend(branch.every.map(|next| (next, inner)));
+                let named = branch.elements.iter().filter(|(element, _)| *element == place);
+                ahead.extend(named.map(|(_, next)| (*next, inner)));
             }
         }
-        Value::Array(array) if first == "*" => array.iter().for_each(|inner| visit(inner, rest, each)),
-        Value::Array(array) => {
-            if let Some(inner) = first.parse::<usize>().ok().and_then(|index| array.get(index)) {
-                visit(inner, rest, each);
-            }
+        for step in begin..ahead.len() {
+            let (next, inner) = ahead[step];
+            self.walk(next, inner, ahead, hits);
         }
-        _ => {}
+        ahead.truncate(begin);
     }
 }
 
-fn add(found: &mut Vec<Observable>, kind: &str, role: &str, value: &Value) {
-    match value {
-        Value::Array(values) => {
-            values.iter().filter(|value| value.is_string()).for_each(|value| add(found, kind, role, value))
-        }
-        Value::String(text) => {
-            let value = text.trim();
-            let fits = !value.is_empty() && value.len() <= MAX_VALUE && found.len() < MAX_OBSERVABLES;
-            // A field that is called after an address may hold anything.
-            let plausible = kind != "ip" || value.parse::<std::net::IpAddr>().is_ok();
-            if fits && plausible && !found.iter().any(|other| other.kind == kind && other.value == value) {
-                found.push(Observable { kind: kind.to_owned(), role: role.to_owned(), value: value.to_owned() });
-            }
-        }
-        _ => {}
+fn add(found: &mut Vec<Observable>, kind: &str, role: &str, value: Part<'_>) {
+    if let Some(elements) = value.elements() {
+        elements.filter_map(Part::as_str).for_each(|text| add_text(found, kind, role, text));
+    } else if let Some(text) = value.as_str() {
+        add_text(found, kind, role, text);
+    }
+}
+
+fn add_text(found: &mut Vec<Observable>, kind: &str, role: &str, text: &str) {
+    let value = text.trim();
+    let fits = !value.is_empty() && value.len() <= MAX_VALUE && found.len() < MAX_OBSERVABLES;
+    // A field that is called after an address may hold anything.
+    let plausible = kind != "ip" || value.parse::<std::net::IpAddr>().is_ok();
+    if fits && plausible && !found.iter().any(|other| other.kind == kind && other.value == value) {
+        found.push(Observable { kind: kind.to_owned(), role: role.to_owned(), value: value.to_owned() });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    fn read(text: &str) -> Document {
+        Document::read(text, usize::MAX).unwrap()
+    }
+
     fn found(alert: Value) -> Vec<String> {
-        let found = Finder::new(&[]).find(&alert);
+        let found = Finder::new(&[]).find(&read(&alert.to_string()));
         found.into_iter().map(|it| format!("{} {} {}", it.kind, it.role, it.value)).collect()
     }
 
@@ -306,8 +364,32 @@ mod tests {
     #[test]
     fn own_places_come_first() {
         let own = [ObservableConfig { pointer: "/x/*/a~1b".into(), kind: "ip".into(), role: "attacker".into() }];
-        let found = Finder::new(&own).find(&json!({"x": [{"a/b": "1.2.3.4"}], "src_ip": "1.2.3.4"}));
+        let found = Finder::new(&own).find(&read(r#"{"src_ip": "1.2.3.4", "x": [{"a/b": "1.2.3.4"}]}"#));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].role, "attacker");
+    }
+
+    #[test]
+    fn elements_are_named_by_place_or_all_together_and_keys_may_look_like_either() {
+        let place = |pointer: &str, role: &str| ObservableConfig {
+            pointer: pointer.into(),
+            kind: "n".into(),
+            role: role.into(),
+        };
+        let own = [place("/x/1", "second"), place("/x/*", "any"), place("/x/01", "odd"), place("/y/*/z", "deep")];
+        let finder = Finder::new(&own);
+        let found = |text: &str| -> Vec<String> {
+            finder.find(&read(text)).into_iter().map(|it| format!("{} {}", it.role, it.value)).collect()
+        };
+        assert_eq!(found(r#"{"x": ["a", "b", "c"]}"#), ["second b", "any a", "any c"]);
+        assert_eq!(found(r#"{"x": {"*": "a", "1": "b", "01": "c", "2": "d"}}"#), ["second b", "any a", "odd c"]);
+        assert_eq!(found(r#"{"y": [{"z": "a"}, 7, {"z": ["b", {}]}], "x": "w"}"#), ["deep a", "deep b"]);
+    }
+
+    #[test]
+    fn of_a_key_that_stands_there_twice_the_last_one_counts() {
+        let found = Finder::new(&[])
+            .find(&read(r#"{"src_ip": "1.1.1.1", "source": {"ip": "3.3.3.3"}, "src_ip": "2.2.2.2", "source": 1}"#));
+        assert_eq!(found.iter().map(|it| it.value.as_str()).collect::<Vec<_>>(), ["2.2.2.2"]);
     }
 }

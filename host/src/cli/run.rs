@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{self, Health};
 use crate::config::{Config, ConfigError, QueueKind};
@@ -111,7 +112,9 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     }
     let isolation = Arc::new(Processes::of_this_program(config.clone(), telemetry.clone()));
     let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop };
-    worker.run(until_empty).await?;
+    // On a thread of the runtime's: this one would have to be woken up for each read.
+    let worker = AbortOnDropHandle::new(tokio::spawn(worker.run(until_empty)));
+    worker.await.context("the worker broke off")??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,5 @@
 //! One alert's way through a pipeline: which step runs when, what is tried again, and what it comes to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::{Answer, Cost, Failure, Given, LoadedStep, Pipeline, Stage};
 use crate::alert::Alert;
 use crate::alert::observables::{MAX_OBSERVABLES, Observable};
 use crate::dead_letter::{FailedStep, Reason};
-use crate::record::{Label, StepTrace, Verdict};
+use crate::record::{KnownStep, Label, StepTrace, Verdict};
 use crate::tables::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{StepCalled, StepRetried};
@@ -30,11 +29,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub struct Run {
     pipeline: Arc<Pipeline>,
     telemetry: Arc<Telemetry>,
-    alert: Arc<Alert>,
-    tables: Arc<Snapshot>,
-    observables: Vec<Observable>,
+    /// What the stages before this one have found, and this one is given.
+    given: Arc<Given>,
     stages: std::slice::Iter<'static, Stage>,
     stage: Option<Stage>,
+    verdict: Option<Verdict>,
     /// One for each step of the pipeline.
     states: Vec<State>,
 }
@@ -45,12 +44,14 @@ struct State {
     calls: u32,
     due: Option<Instant>,
     cost: Cost,
+    /// What it found, until its stage is over and others may see it.
+    found: Option<Answer>,
     end: Option<End>,
 }
 
 /// How a step ended.
 enum End {
-    Answered(Box<RawValue>, Option<Verdict>),
+    Answered,
     NotApplicable(String),
     Absent,
     Failed(Reason, String),
@@ -69,7 +70,7 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Finished {
     /// The observables, with those that were added.
-    pub observables: Vec<Observable>,
+    pub observables: Arc<Vec<Observable>>,
     /// Results by step.
     pub enrichment: Vec<(String, Box<RawValue>)>,
     /// The verdict; `unknown` when no step gave one.
@@ -84,8 +85,10 @@ impl Run {
     /// An alert at its beginning. It sees these tables all its life.
     pub fn new(pipeline: Arc<Pipeline>, tables: Arc<Snapshot>, alert: Arc<Alert>, telemetry: Arc<Telemetry>) -> Self {
         let states = pipeline.steps.iter().map(|_| State::default()).collect();
-        let observables = alert.observables.clone();
-        Self { pipeline, telemetry, alert, tables, observables, stages: Stage::ALL.iter(), stage: None, states }
+        let observables = Arc::clone(&alert.observables);
+        let given =
+            Arc::new(Given { alert, observables, enrichment: Vec::with_capacity(pipeline.steps.len()), tables });
+        Self { pipeline, telemetry, given, stages: Stage::ALL.iter(), stage: None, verdict: None, states }
     }
 
     /// Runs every step that is due, stage by stage, until the end or until something must wait.
@@ -100,6 +103,7 @@ impl Run {
             if let Some(due) = self.members(stage).filter_map(|index| self.states[index].due).min() {
                 return Progress::Wait(due);
             }
+            self.share();
             self.stage = None;
         }
     }
@@ -126,16 +130,10 @@ impl Run {
         if due.is_empty() {
             return;
         }
-        let given = Arc::new(Given {
-            alert: self.alert.clone(),
-            observables: self.observables.clone(),
-            enrichment: self.enrichment(),
-            tables: self.tables.clone(),
-        });
         let pipeline = self.pipeline.clone();
         let calls = due.iter().map(|&index| {
-            let given = given.clone();
-            let enricher = pipeline.steps[index].enricher.clone();
+            let given = self.given.clone();
+            let enricher = pipeline.steps[index].enricher.as_deref();
             async move {
                 match enricher {
                     Some(enricher) => Some(enricher.enrich(given).await),
@@ -173,12 +171,8 @@ impl Run {
         state.cost = cost;
         state.end = match result {
             Ok(answer) => {
-                for observable in answer.observables {
-                    if self.observables.len() < MAX_OBSERVABLES && !self.observables.contains(&observable) {
-                        self.observables.push(observable);
-                    }
-                }
-                Some(End::Answered(answer.fields, answer.verdict))
+                state.found = Some(answer);
+                Some(End::Answered)
             }
             Err(Failure::NotApplicable(why)) => Some(End::NotApplicable(why)),
             Err(Failure::Failed { reason, detail }) => Some(End::Failed(reason, detail)),
@@ -189,42 +183,53 @@ impl Run {
             Err(Failure::Unavailable { reason, after }) => {
                 let wait = backoff(state.calls, after);
                 state.due = Some(Instant::now() + wait);
-                let id = &self.alert.id;
+                let id = &self.given.alert.id;
                 self.telemetry.emit(&StepRetried { step: &step.config.name, id, reason: &reason, wait });
                 None
             }
         };
     }
 
-    /// The results so far, in the order of the steps.
-    fn enrichment(&self) -> Vec<(String, Box<RawValue>)> {
-        let answered = |(step, state): (&LoadedStep, &State)| match &state.end {
-            Some(End::Answered(fields, _)) => Some((step.config.name.clone(), fields.clone())),
-            _ => None,
-        };
-        self.pipeline.steps.iter().zip(&self.states).filter_map(answered).collect()
+    /// Lets the following stages see what this one found. Nobody holds what was given any more, so nothing is copied.
+    fn share(&mut self) {
+        if self.states.iter().all(|state| state.found.is_none()) {
+            return;
+        }
+        let given = Arc::make_mut(&mut self.given);
+        // In the order of the steps, whenever they ran.
+        let mut before = 0;
+        for (step, state) in self.pipeline.steps.iter().zip(&mut self.states) {
+            if let Some(Answer { fields, observables, verdict }) = state.found.take() {
+                given.enrichment.insert(before, (step.config.name.clone(), fields));
+                if !observables.is_empty() {
+                    let known = Arc::make_mut(&mut given.observables);
+                    for observable in observables {
+                        if known.len() < MAX_OBSERVABLES && !known.contains(&observable) {
+                            known.push(observable);
+                        }
+                    }
+                }
+                self.verdict = verdict.or_else(|| self.verdict.take());
+            }
+            before += usize::from(matches!(state.end, Some(End::Answered)));
+        }
     }
 
     fn finish(&mut self, dead: Option<usize>) -> Progress {
-        let enrichment = self.enrichment();
-        let mut verdict = None;
-        let mut steps = Vec::with_capacity(self.states.len());
-        for (step, state) in self.pipeline.steps.iter().zip(&self.states) {
-            if let Some(End::Answered(_, Some(given))) = &state.end {
-                verdict = Some(given.clone());
-            }
-            steps.extend(state.end.as_ref().map(|end| trace(step, state, end)));
-        }
+        self.share();
         let failure = dead.and_then(|index| match &self.states[index].end {
             Some(End::Failed(reason, detail)) => {
                 Some((*reason, detail.clone(), failed_step(&self.pipeline.steps[index], &self.states[index])))
             }
             _ => None,
         });
+        let states = self.pipeline.facts.iter().zip(&mut self.states);
+        let steps = states.filter_map(|(facts, state)| trace(facts, state)).collect();
+        let given = Arc::make_mut(&mut self.given);
         Progress::Done(Box::new(Finished {
-            observables: std::mem::take(&mut self.observables),
-            enrichment,
-            verdict: verdict.unwrap_or(Verdict { label: Label::Unknown, score: 0, reasons: Vec::new() }),
+            observables: Arc::clone(&given.observables),
+            enrichment: std::mem::take(&mut given.enrichment),
+            verdict: self.verdict.take().unwrap_or(Verdict { label: Label::Unknown, score: 0, reasons: Vec::new() }),
             steps,
             failure,
         }))
@@ -239,30 +244,25 @@ fn backoff(calls: u32, after: Option<Duration>) -> Duration {
     jittered.max(after.unwrap_or_default()).min(LONGEST_WAIT)
 }
 
-fn trace(step: &LoadedStep, state: &State, end: &End) -> StepTrace {
-    let (outcome, detail) = match end {
-        End::Answered(..) => ("ok", None),
-        End::NotApplicable(why) => ("not-applicable", Some(why.clone())),
+/// What a step did; none when it was not reached.
+fn trace(facts: &Arc<KnownStep>, state: &mut State) -> Option<StepTrace> {
+    let (outcome, detail) = match state.end.take()? {
+        End::Answered => ("ok", None),
+        End::NotApplicable(why) => ("not-applicable", Some(why)),
         End::Absent => ("absent", None),
-        End::Failed(reason, detail) => (reason.as_str(), Some(detail.clone())),
+        End::Failed(reason, detail) => (reason.as_str(), Some(detail)),
     };
-    let enricher = step.enricher.as_deref();
-    StepTrace {
-        step: step.config.name.clone(),
-        stage: step.stage.as_str(),
-        plugin: step.config.plugin.clone(),
-        version: enricher.map_or("", |enricher| enricher.version()).to_owned(),
-        sha256: enricher.map_or("", |enricher| enricher.sha256()).to_owned(),
-        settings_sha256: step.settings_sha256.clone(),
+    Some(StepTrace {
+        facts: Arc::clone(facts),
         outcome,
         detail,
         attempts: state.calls,
         cached: state.cost.cached,
-        tables: BTreeMap::clone(&state.cost.tables),
+        tables: std::mem::take(&mut state.cost.tables),
         fuel: state.cost.fuel,
         memory: state.cost.memory,
         duration_us: micros(state.cost.duration),
-    }
+    })
 }
 
 fn failed_step(step: &LoadedStep, state: &State) -> FailedStep {

@@ -16,6 +16,7 @@ use super::http::{Answered, Asker, Http, HttpError, Request, Response};
 use super::limits::MemoryLimit;
 use super::wasi::Wasi;
 use crate::alert::observables::Observable;
+use crate::json::document::Part;
 use crate::pipeline::Given;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{PluginDenied, PluginLogCut, PluginSaid};
@@ -210,11 +211,11 @@ impl State {
     }
 
     pub(super) fn get(&self, pointer: &str) -> wasmtime::Result<Option<String>> {
-        Ok(self.call()?.given.alert.value.pointer(pointer).map(ToString::to_string))
+        Ok(self.call()?.given.alert.value.pointer(pointer).map(|part| part.to_string()))
     }
 
     pub(super) fn text(&self, pointer: &str) -> wasmtime::Result<Option<String>> {
-        Ok(self.call()?.given.alert.value.pointer(pointer).and_then(plain_text))
+        Ok(self.call()?.given.alert.value.pointer(pointer).and_then(Part::plain_text))
     }
 
     pub(super) fn enrichment(&mut self, step: &str, pointer: &str) -> wasmtime::Result<Option<String>> {

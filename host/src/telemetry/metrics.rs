@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+use rustc_hash::FxBuildHasher;
 
 use super::process::Process;
 use crate::dead_letter::Reason;
@@ -71,6 +72,8 @@ macro_rules! metrics {
         pub struct Metrics {
             registry: Registry,
             names: Names,
+            /// What is counted of each step, so that a call finds it all at once.
+            steps: RwLock<HashMap<Arc<str>, Arc<StepSeries>, FxBuildHasher>>,
             depth: Arc<Mutex<Option<Depth>>>,
             /// What `dossier_plugin_info` shows, by plugin, so that the series of a replaced version goes.
             plugins: Mutex<HashMap<Arc<str>, PluginInfo>>,
@@ -95,7 +98,7 @@ macro_rules! metrics {
                 build.get_or_create(&BuildInfo { version: env!("CARGO_PKG_VERSION") }).set(1);
                 register(ours, "build_info", "The host's version; always 1", &build);
                 let this = Self {
-                    registry, names: Names::default(), depth, plugins: Mutex::default(), plugin_info, $($field,)*
+                    registry, names: Names::default(), steps: RwLock::default(), depth, plugins: Mutex::default(), plugin_info, $($field,)*
                 };
                 this.begin_at_zero();
                 this
@@ -199,6 +202,37 @@ impl Metrics {
         self.names.get(name)
     }
 
+    /// What is counted of a step.
+    pub(super) fn step(&self, name: &str) -> Arc<StepSeries> {
+        if let Some(known) = self.steps.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Arc::clone(known);
+        }
+        let step = self.name(name);
+        let label = StepLabel { step: Arc::clone(&step) };
+        let series = Arc::new(StepSeries {
+            step: Arc::clone(&step),
+            calls: RwLock::default(),
+            duration: self.step_duration.get_or_create_owned(&label),
+            fuel: self.step_fuel.get_or_create_owned(&label),
+        });
+        self.steps.write().unwrap_or_else(PoisonError::into_inner).insert(step, Arc::clone(&series));
+        series
+    }
+
+    /// Counts a call of a step.
+    pub(super) fn step_called(&self, series: &StepSeries, stage: &'static str, outcome: &'static str) {
+        let known = |(s, o, _): &&(&str, &str, Counter)| *s == stage && *o == outcome;
+        if let Some((.., calls)) = series.calls.read().unwrap_or_else(PoisonError::into_inner).iter().find(known) {
+            calls.inc();
+            return;
+        }
+        let labels = CallLabels { step: Arc::clone(&series.step), stage, outcome };
+        let calls = self.step_calls.get_or_create_owned(&labels);
+        calls.inc();
+        // Two that come at once note the same counter twice, which does no harm.
+        series.calls.write().unwrap_or_else(PoisonError::into_inner).push((stage, outcome, calls));
+    }
+
     /// Counts an alarm.
     pub(super) fn alarm(&self, alarm: &'static str) {
         self.alarms.get_or_create(&AlarmLabel { alarm }).inc();
@@ -275,6 +309,15 @@ pub(super) fn unix_seconds() -> f64 {
 /// A label value that a plugin's author chose, cut to what a digest needs.
 fn bounded(value: &str) -> &str {
     &value[..value.floor_char_boundary(64)]
+}
+
+/// What is counted of one step.
+pub(super) struct StepSeries {
+    step: Arc<str>,
+    /// By stage and outcome. There are few of each.
+    calls: RwLock<Vec<(&'static str, &'static str, Counter)>>,
+    pub(super) duration: Histogram,
+    pub(super) fuel: Histogram,
 }
 
 /// The names that were seen. As many as steps, plugins, tables and interfaces are named.

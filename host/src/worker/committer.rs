@@ -83,19 +83,21 @@ pub(super) async fn run(
         trouble.over();
         // Only a change wakes the reader.
         shared.commits.send_if_modified(|work| !std::mem::replace(work, true));
-        for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate()
-        {
-            match committed {
-                Committed::Refused(error) => {
-                    if place >= before {
-                        let (id, entry) = (story.id.as_deref(), settled.delivery.entry.as_str());
-                        shared.telemetry.emit(&CommitRefused { id, entry, error: &error });
+        let ends = settled.into_iter().zip(stories).zip(results).enumerate();
+        shared.telemetry.together(|| {
+            for (place, ((settled, (story, room)), committed)) in ends {
+                match committed {
+                    Committed::Refused(error) => {
+                        if place >= before {
+                            let (id, entry) = (story.id.as_deref(), settled.delivery.entry.as_str());
+                            shared.telemetry.emit(&CommitRefused { id, entry, error: &error });
+                        }
+                        refused.add(Settling { settled, story, room }, error);
                     }
-                    refused.add(Settling { settled, story, room }, error);
+                    committed => tell(&shared, &settled, &story, &committed),
                 }
-                committed => tell(&shared, &settled, &story, &committed),
             }
-        }
+        });
         shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
     }
 }

@@ -1,10 +1,11 @@
-//! One alert's task: decodes it, runs its steps, waits for retries, and hands over what it came to.
+//! The tasks of alerts: decode them, run their steps, wait for retries, and hand over what they came to.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -21,27 +22,50 @@ use crate::queue::{Body, Delivery, Outcome, Settled};
 use crate::record::{Provenance, Record};
 use crate::tables::Snapshot;
 
-/// Takes one delivery to its end, or drops it when the host stops: it stays pending then. `first_turn` is dropped when the alert was worked
-/// on for the first time, whatever came of it.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    pipeline: Arc<Pipeline>,
-    tables: Arc<Snapshot>,
-    delivery: Delivery,
-    room: Room,
-    first_turn: Option<DropGuard>,
-    done: mpsc::Sender<Settling>,
-) {
+/// What alerts that were read together have in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub shared: Arc<Shared>,
+    /// What they go through, whatever is reloaded meanwhile.
+    pub pipeline: Arc<Pipeline>,
+    /// What their plugins look into, the same.
+    pub tables: Arc<Snapshot>,
+    /// To the committer.
+    pub done: mpsc::Sender<Settling>,
+}
+
+/// Takes a few deliveries to their ends. One that has to wait holds up no other: most never wait, and go on in their order; the others
+/// go on whenever they can.
+pub(super) async fn run_all(common: Common, deliveries: Vec<(Delivery, Room)>) {
+    let mut waiting = FuturesUnordered::new();
+    for (delivery, room) in deliveries {
+        let mut alert = Box::pin(run(&common, delivery, room, None));
+        if futures_util::poll!(&mut alert).is_pending() {
+            waiting.push(alert);
+        }
+    }
+    while waiting.next().await.is_some() {}
+}
+
+/// Takes a suspect to its end. `first_turn` is dropped when it was worked on for the first time, whatever came of it.
+pub(super) async fn run_alone(common: Common, suspect: Delivery, room: Room, first_turn: DropGuard) {
+    run(&common, suspect, room, Some(first_turn)).await;
+}
+
+/// Takes one delivery to its end, or drops it when the host stops: it stays pending then.
+async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option<DropGuard>) {
+    let Common { shared, pipeline, tables, done } = common;
     let started = Instant::now();
     let received = Timestamp::now();
     let (outcome, story) = match &delivery.body {
         Body::Refused { reason, detail } => dead(&delivery, received, started, None, (*reason, detail.clone(), None)),
         Body::Alert(bytes) => {
             let begun = (bytes.clone(), received, started);
+            let (pipeline, tables) = (pipeline.clone(), tables.clone());
             let enriched = async {
                 match delivery.suspect {
-                    true => suspect::run(&shared, pipeline, tables, &delivery, begun, first_turn).await,
-                    false => enrich(&shared, pipeline, tables, &delivery, begun).await,
+                    true => suspect::run(shared, pipeline, tables, &delivery, begun, first_turn).await,
+                    false => enrich(shared, pipeline, tables, &delivery, begun).await,
                 }
             };
             match AssertUnwindSafe(enriched).catch_unwind().await {
@@ -139,23 +163,16 @@ pub(super) fn end(
         history_cut: history::left_out(attempts, &delivery.history),
         steps: &finished.steps,
     };
-    match Record::new(alert, &finished.observables, &finished.enrichment, &finished.verdict, &provenance) {
-        Ok(record) => {
-            let story = Story {
-                id: Some(alert.id.clone()),
-                verdict: Some(finished.verdict.label),
-                failure: None,
-                failed_step: None,
-                steps: finished.steps,
-                started,
-            };
-            (Outcome::Store(record), story)
-        }
-        Err(error) => {
-            let failure = (Reason::Malformed, format!("no record can be made of it: {error}"), None);
-            dead(delivery, alert.received, started, Some(&alert.id), failure)
-        }
-    }
+    let record = Record::new(alert, &finished.observables, &finished.enrichment, &finished.verdict, &provenance);
+    let story = Story {
+        id: Some(alert.id.clone()),
+        verdict: Some(finished.verdict.label),
+        failure: None,
+        failed_step: None,
+        steps: finished.steps,
+        started,
+    };
+    (Outcome::Store(record), story)
 }
 
 fn dead(

@@ -211,8 +211,12 @@ async fn a_guest_that_is_configured_in_each_instance_is_denied_its_tables_meanwh
     let plugins = place.start().await;
     let steps = now(&plugins).unwrap_or_else(|| panic!("{:?}", place.problem()));
     let tables = Tables::open(&place.config, Arc::default()).unwrap().snapshot();
-    let given =
-        Arc::new(Given { alert: Arc::clone(&given().alert), observables: Vec::new(), enrichment: Vec::new(), tables });
+    let given = Arc::new(Given {
+        alert: Arc::clone(&given().alert),
+        observables: Arc::default(),
+        enrichment: Vec::new(),
+        tables,
+    });
     let (outcome, _) = steps.steps()[0].enricher.clone().unwrap().enrich(given).await;
     assert!(outcome.is_ok(), "{outcome:?}");
 }

@@ -140,7 +140,8 @@ impl Enricher for Planned {
     async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost) {
         // Others get their turns in between.
         tokio::task::yield_now().await;
-        let plan = given.alert.value["plan"][self.index].as_u64().expect("a plan");
+        let plan =
+            given.alert.value.pointer(&format!("/plan/{}", self.index)).and_then(|end| end.as_u64()).expect("a plan");
         let unavailable = || Err(Failure::Unavailable { reason: "not there".into(), after: None });
         let failed = |reason| Err(Failure::Failed { reason, detail: "as planned".into() });
         let fields = RawValue::from_string("{\"x\":1}".into()).expect("JSON");

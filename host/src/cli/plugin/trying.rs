@@ -317,7 +317,7 @@ pub struct Beside {
 /// The bytes are no JSON object.
 pub fn given(decoder: &Decoder, tables: &Arc<Snapshot>, alert: Bytes, beside: Beside) -> anyhow::Result<Arc<Given>> {
     let alert = decoder.decode(alert, beside.received.unwrap_or(Timestamp::UNIX_EPOCH))?;
-    let observables = beside.observables.unwrap_or_else(|| alert.observables.clone());
+    let observables = beside.observables.map_or_else(|| alert.observables.clone(), Arc::new);
     let (alert, tables) = (Arc::new(alert), Arc::clone(tables));
     Ok(Arc::new(Given { alert, observables, enrichment: beside.enrichment, tables }))
 }

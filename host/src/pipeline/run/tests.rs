@@ -107,7 +107,10 @@ async fn the_next_stage_sees_what_a_stage_found_and_its_own_stage_does_not() {
     assert_eq!(seen, ["a sees []", "b sees [a]", "c sees [a]", "verdict sees [b c a]"]);
     assert!(finished.failure.is_none());
     assert_eq!(finished.verdict.label, Label::Unknown);
-    assert_eq!(finished.steps.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["verdict", "b", "c", "a"]);
+    assert_eq!(
+        finished.steps.iter().map(|step| step.facts.step.as_str()).collect::<Vec<_>>(),
+        ["verdict", "b", "c", "a"]
+    );
 }
 
 #[tokio::test]
@@ -163,6 +166,20 @@ async fn an_unavailable_step_is_called_again_and_its_neighbours_are_not() {
     .await;
     assert!(finished.failure.is_none());
     assert_eq!((waits, finished.steps[0].attempts, calls.load(Ordering::Relaxed)), (2, 3, 1));
+}
+
+#[tokio::test]
+async fn a_step_that_is_called_again_does_not_see_what_its_own_stage_found_meanwhile() {
+    let flaky = |given: &Given, call| {
+        assert!(given.enrichment.is_empty() && given.observables.len() == 1);
+        if call < 2 { unavailable() } else { Ok(fields("{}")) }
+    };
+    let added = || Observable { kind: "ip".into(), role: "related".into(), value: "9.9.9.9".into() };
+    let steady = move |_: &Given, _| Ok(Answer { observables: vec![added()], ..fields("{}") });
+    let (finished, waits) =
+        run(vec![step("flaky", Stage::Normalize, flaky), step("steady", Stage::Normalize, steady)]).await;
+    let names: Vec<_> = finished.enrichment.iter().map(|(step, _)| step.as_str()).collect();
+    assert_eq!((names, waits, finished.observables.len()), (vec!["flaky", "steady"], 1, 2));
 }
 
 #[tokio::test]

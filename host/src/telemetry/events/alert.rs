@@ -11,7 +11,7 @@ use tracing::Level;
 use super::{List, micros};
 use crate::dead_letter::Reason;
 use crate::record::{Label, Record, StepTrace};
-use crate::telemetry::metrics::{AlertLabels, CallLabels, DeadLabels, StepLabel};
+use crate::telemetry::metrics::{AlertLabels, DeadLabels, StepLabel};
 use crate::telemetry::relay::Relayed;
 use crate::telemetry::{Event, Metrics, Told};
 
@@ -106,12 +106,12 @@ impl Event for AlertFinished<'_> {
         };
         let results = dossier.map(|dossier| dossier.enrichment).unwrap_or_default();
         let step = |trace: &StepTrace| {
-            let said = match (results.get(&trace.step), &trace.detail) {
+            let said = match (results.get(&trace.facts.step), &trace.detail) {
                 (Some(fields), _) => fields.get().to_owned(),
                 (None, Some(detail)) => format!("{}: {detail}", trace.outcome),
                 (None, None) => trace.outcome.to_owned(),
             };
-            format!("{} {said}", trace.step)
+            format!("{} {said}", trace.facts.step)
         };
         let level = if self.reason.is_some() { Level::ERROR } else { Level::INFO };
         Some(Told { level, lines: std::iter::once(first).chain(self.steps.iter().map(step)).collect() })
@@ -149,7 +149,7 @@ impl<'a> Brief<'a> {
         let failed = !matches!(trace.outcome, "ok" | "not-applicable" | "absent");
         let detail = trace.detail.as_deref().filter(|_| failed);
         Self {
-            step: &trace.step,
+            step: &trace.facts.step,
             outcome: trace.outcome,
             duration_us: trace.duration_us,
             fuel: trace.fuel,
@@ -235,12 +235,11 @@ pub struct StepCalled<'a> {
 
 impl Event for StepCalled<'_> {
     fn count(&self, metrics: &Metrics) {
-        let step = metrics.name(self.step);
-        let label = StepLabel { step: step.clone() };
-        metrics.step_calls.get_or_create(&CallLabels { step, stage: self.stage, outcome: self.outcome }).inc();
-        metrics.step_duration.get_or_create(&label).observe(self.duration.as_secs_f64());
+        let series = metrics.step(self.step);
+        metrics.step_called(&series, self.stage, self.outcome);
+        series.duration.observe(self.duration.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a histogram's sum is a float anyway")]
-        metrics.step_fuel.get_or_create(&label).observe(self.fuel as f64);
+        series.fuel.observe(self.fuel as f64);
     }
 
     /// At `debug`: how the calls ended stands in the alert's line.

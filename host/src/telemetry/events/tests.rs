@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::*;
 use crate::dead_letter::Reason;
-use crate::record::{Label, StepTrace};
+use crate::record::{Label, StepFacts, StepTrace};
 use crate::telemetry::logging::tests::{captured, json_lines};
 use crate::telemetry::metrics::tests::parse;
 use crate::telemetry::relay::Relayed;
@@ -14,13 +15,16 @@ use crate::telemetry::{Event, Telemetry};
 const TOOK: Duration = Duration::from_micros(812);
 
 fn trace(step: &str, outcome: &'static str, detail: Option<&str>) -> StepTrace {
-    StepTrace {
+    let facts = StepFacts {
         step: step.to_owned(),
         stage: "enrich",
         plugin: step.to_owned(),
         version: "0.1.0".to_owned(),
         sha256: "aa".to_owned(),
         settings_sha256: "bb".to_owned(),
+    };
+    StepTrace {
+        facts: Arc::new(facts.into()),
         outcome,
         detail: detail.map(str::to_owned),
         attempts: 1,

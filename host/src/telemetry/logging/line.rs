@@ -114,13 +114,13 @@ impl Values<'_> {
     fn name(&mut self, field: &Field) {
         let name = field.name();
         // Other crates' fields may be called anything.
-        let taken = matches!(name, "time" | "level" | "target");
-        let name = if taken { format_args!("field_{name}") } else { format_args!("{name}") };
-        let _ = match self.style {
-            Style::Json => write!(self.fields, ",\"{name}\":"),
-            Style::Pretty { colour: true } => write!(self.fields, " \x1b[2m{name}=\x1b[0m"),
-            Style::Pretty { colour: false } => write!(self.fields, " {name}="),
+        let taken = if matches!(name, "time" | "level" | "target") { "field_" } else { "" };
+        let (before, after) = match self.style {
+            Style::Json => (",\"", "\":"),
+            Style::Pretty { colour: true } => (" \x1b[2m", "=\x1b[0m"),
+            Style::Pretty { colour: false } => (" ", "="),
         };
+        [before, taken, name, after].into_iter().for_each(|part| self.fields.push_str(part));
     }
 
     fn plain(&mut self, field: &Field, value: impl fmt::Display) {
@@ -174,10 +174,10 @@ impl Visit for Values<'_> {
             self.name(field);
             if let Style::Json = self.style {
                 // Control characters are escaped already; what is left to escape stands inside of strings.
-                escape(self.fields, &format!("{value:?}"), false);
+                let _ = write!(Escaped(self.fields), "{value:?}");
             } else {
                 self.fields.push('[');
-                escape(self.fields, &format!("{value:#?}"), false);
+                let _ = write!(Escaped(self.fields), "{value:#?}");
                 self.fields.push(']');
             }
             return;
@@ -211,9 +211,24 @@ impl Write for Bounded {
     }
 }
 
+/// Takes JSON, in which nothing but what could break a line is still to be escaped.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        escape(self.0, more, false);
+        Ok(())
+    }
+}
+
 /// Appends text as JSON writes it inside of a string: with what could end a line, move a cursor or turn text around as
 /// `\uXXXX`. Quotes and backslashes are escaped if `quoted`.
 fn escape(out: &mut String, text: &str, quoted: bool) {
+    // Nearly every text is plain, and this is found out many bytes at a time.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') & !(quoted & ((byte == b'"') | (byte == b'\\')));
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        return out.push_str(text);
+    }
     let mut done = 0;
     for (at, char) in text.char_indices() {
         let short = match char {

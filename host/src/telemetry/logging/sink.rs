@@ -3,6 +3,7 @@
 //! The buffer is bounded in bytes, for lines differ in length a hundredfold. The thread takes all that waits at once, so a busy
 //! host makes few writes. Nothing is dropped but what is written to a sink that is broken or closed.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -70,9 +71,51 @@ impl Shared {
     }
 }
 
+thread_local! {
+    /// Lines that this thread keeps back for the moment, and the sink that they are for.
+    static HELD: RefCell<Option<(LogSink, Vec<u8>)>> = const { RefCell::new(None) };
+}
+
+/// Hands over what is kept back, also when something panics meanwhile.
+struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((sink, lines)) = HELD.take().filter(|(_, lines)| !lines.is_empty()) {
+            sink.push_now(&lines);
+        }
+    }
+}
+
 impl LogSink {
+    /// Does something whose lines are handed over together, at the latest when it is done: each line by itself would wake up the
+    /// writer.
+    pub(in crate::telemetry) fn together<T>(&self, work: impl FnOnce() -> T) -> T {
+        if HELD.with_borrow(Option::is_some) {
+            return work();
+        }
+        HELD.set(Some((self.clone(), Vec::new())));
+        let _held = Held;
+        work()
+    }
+
     /// Takes a line. Blocks while there is no room for it.
     pub(super) fn push(&self, line: &[u8]) {
+        let full = HELD.with_borrow_mut(|held| match held {
+            Some((sink, lines)) if Arc::ptr_eq(&sink.0, &self.0) => {
+                lines.extend_from_slice(line);
+                Some((lines.len() >= CHUNK).then(|| std::mem::take(lines)))
+            }
+            _ => None,
+        });
+        match full {
+            None => self.push_now(line),
+            Some(None) => {}
+            Some(Some(lines)) => self.push_now(&lines),
+        }
+    }
+
+    fn push_now(&self, line: &[u8]) {
         let mut state = self.0.lock();
         // A line longer than everything has room when it is alone.
         let fits = |state: &State| state.used() == 0 || state.used() + line.len() <= self.0.capacity;
@@ -87,8 +130,13 @@ impl LogSink {
             state = blocking(wait);
         }
         if !state.over() {
+            // The writer waits only when there is nothing.
+            let idle = state.waiting.is_empty();
             state.waiting.extend_from_slice(line);
-            self.0.filled.notify_one();
+            drop(state);
+            if idle {
+                self.0.filled.notify_one();
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, Read as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::dead_letter::DeadLetter;
 use crate::dead_letter::history::History;
 use crate::pipeline::Cast;
 use crate::queue::{Body, Delivery, Outcome};
-use crate::record::{Label, Record, StepTrace};
+use crate::record::{Label, Record, StepFacts, StepTrace};
 use crate::telemetry::relay::{Relayed, word};
 use crate::worker::committer::Story;
 
@@ -87,17 +88,15 @@ pub(crate) struct Step {
 
 impl From<StepTrace> for Step {
     fn from(trace: StepTrace) -> Self {
-        let StepTrace { step, plugin, version, sha256, settings_sha256, detail, attempts, cached, tables, .. } = trace;
-        let (stage, outcome) = (trace.stage.to_owned(), trace.outcome.to_owned());
-        let StepTrace { fuel, memory, duration_us, .. } = trace;
+        let StepTrace { facts, outcome, detail, attempts, cached, tables, fuel, memory, duration_us } = trace;
         Self {
-            step,
-            stage,
-            plugin,
-            version,
-            sha256,
-            settings_sha256,
-            outcome,
+            step: facts.step.clone(),
+            stage: facts.stage.to_owned(),
+            plugin: facts.plugin.clone(),
+            version: facts.version.clone(),
+            sha256: facts.sha256.clone(),
+            settings_sha256: facts.settings_sha256.clone(),
+            outcome: outcome.to_owned(),
             detail,
             attempts,
             cached,
@@ -111,13 +110,16 @@ impl From<StepTrace> for Step {
 
 impl From<Step> for StepTrace {
     fn from(step: Step) -> Self {
-        Self {
+        let facts = StepFacts {
             step: step.step,
             stage: word(&step.stage),
             plugin: step.plugin,
             version: step.version,
             sha256: step.sha256,
             settings_sha256: step.settings_sha256,
+        };
+        Self {
+            facts: Arc::new(facts.into()),
             outcome: word(&step.outcome),
             detail: step.detail,
             attempts: step.attempts,
@@ -252,13 +254,16 @@ mod tests {
     use crate::dead_letter::{FailedStep, Reason};
 
     fn trace(outcome: &'static str) -> StepTrace {
-        StepTrace {
+        let facts = StepFacts {
             step: "geo".into(),
             stage: "enrich",
             plugin: "geo".into(),
             version: "0.1.0".into(),
             sha256: "aa".into(),
             settings_sha256: "bb".into(),
+        };
+        StepTrace {
+            facts: Arc::new(facts.into()),
             outcome,
             detail: (outcome != "ok").then(|| "why".into()),
             attempts: 2,
