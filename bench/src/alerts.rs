@@ -2,10 +2,30 @@
 //! shape and from a fixed seed. Each goes through many times, with another `flow_id` each time, so that none is a duplicate.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
 use dossier_tests::alerts::real;
 use fastrand::Rng;
+
+/// Real data, where it lies beside the checkout. Looked for once, for what is missing is said.
+#[derive(Debug)]
+pub struct Data {
+    /// Alerts.
+    pub alerts: Option<PathBuf>,
+    /// A block list.
+    pub block_list: Option<PathBuf>,
+    /// Countries by address.
+    pub countries: Option<PathBuf>,
+}
+
+/// It.
+pub static DATA: LazyLock<Data> = LazyLock::new(|| Data {
+    alerts: real("suricata-alerts.ndjson"),
+    block_list: real("ipsum.txt"),
+    countries: real("country-ipv4.mmdb"),
+});
 
 /// How many different alerts are made where there are no real ones.
 const MADE: usize = 1000;
@@ -42,7 +62,7 @@ impl Alerts {
     /// # Errors
     /// The real ones cannot be read, or are not what they should be.
     pub fn load() -> Result<Self> {
-        match real("suricata-alerts.ndjson") {
+        match &DATA.alerts {
             Some(file) => Self::of(&std::fs::read_to_string(file)?, "real Suricata alerts"),
             None => Self::made(),
         }

@@ -119,7 +119,9 @@ fn record(
     started: Instant,
     received: Timestamp,
 ) -> Result<(Record, Label)> {
-    let Body::Alert(alert) = &delivery.body else { bail!("there is something else than an alert: {:?}", delivery.body) };
+    let Body::Alert(alert) = &delivery.body else {
+        bail!("there is something else than an alert: {:?}", delivery.body)
+    };
     let found = peer.enrich(alert)?;
     let said = |label: Label| memchr::memmem::find(&found, format!("\"label\":\"{}\"", label.as_str()).as_bytes());
     let labels = [Label::Malicious, Label::Suspicious, Label::Benign, Label::Unknown];

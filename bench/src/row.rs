@@ -109,7 +109,9 @@ impl<'a> Row<'a> {
             ("reuse", "dossier, an instance serves 1,000 alerts", Program::Dossier, &redis, site::REUSE, all),
             ("directory", "dossier, fresh, directory queue", Program::Dossier, &directory, 1, all),
         ];
-        rows.extend(peers.rows().into_iter().map(|(name, about, program, same)| (name, about, program, &redis, 1, same)));
+        rows.extend(
+            peers.rows().into_iter().map(|(name, about, program, same)| (name, about, program, &redis, 1, same)),
+        );
         for name in names {
             let known = rows.iter().map(|row| row.0).collect::<Vec<_>>();
             ensure!(known.contains(&name.as_str()), "there is no row \"{name}\"; there are: {}", known.join(", "));

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dossier_tests::alerts::real;
 use dossier_tests::host::{Site, built};
 
-use crate::alerts;
+use crate::alerts::{self, DATA};
 
 /// How many alerts are read and committed together, in every row.
 pub const BATCH: usize = 100;
@@ -57,12 +56,12 @@ impl<'a> Plan<'a> {
     pub fn build(&self) -> Result<Site> {
         let Self { queue, state, batch, filled, steps } = self;
         let none = *filled != Filled::All;
-        let (geo, countries) = match real("country-ipv4.mmdb").filter(|_| !none) {
+        let (geo, countries) = match DATA.countries.as_ref().filter(|_| !none) {
             Some(file) => ("file = \"countries.mmdb\"", std::fs::read(file)?),
             None if none => ("file = \"countries.csv\"\nkey = \"network\"", b"network,country_code\n".to_vec()),
             None => ("file = \"countries.csv\"\nkey = \"network\"", alerts::countries().into_bytes()),
         };
-        let block_list = match (filled, real("ipsum.txt")) {
+        let block_list = match (filled, &DATA.block_list) {
             (Filled::None, _) => b"# nothing\n".to_vec(),
             (_, Some(file)) => std::fs::read(file)?,
             (_, None) => alerts::block_list().into_bytes(),

@@ -70,6 +70,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         let micro = ["bench", "--profile", "release", "--workspace", "--bench", "micro"];
         return done("cargo bench", project.cargo(&micro).status());
     }
+    setup::languages();
     let began = Instant::now();
     let program = Program { project, quick: arguments.quick };
     if arguments.scaling {

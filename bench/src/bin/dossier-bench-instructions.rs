@@ -64,7 +64,12 @@ fn main() -> Result<()> {
         }
         "look-up" => {
             let table = table()?;
-            let mut keys = block_list().lines().skip(1).filter_map(|line| Some(line.split_once('\t')?.0.to_owned())).collect::<Vec<_>>().into_iter();
+            let mut keys = block_list()
+                .lines()
+                .skip(1)
+                .filter_map(|line| Some(line.split_once('\t')?.0.to_owned()))
+                .collect::<Vec<_>>()
+                .into_iter();
             // Each time another address: every second one is on the list, and the others are not.
             repeat(&mut || {
                 let key = keys.next().unwrap_or_default();
@@ -93,8 +98,10 @@ fn main() -> Result<()> {
 fn table() -> Result<Table> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("blocklist.tsv"), block_list())?;
-    let text = "[tables.blocklist]\nfile = \"blocklist.tsv\"\ncolumns = [\"ip\", \"lists\"]\nkey = \"ip\"\ncomment = \"#\"\n";
-    let config = Config::parse(&folder.path().join("dossier.toml"), text).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let text =
+        "[tables.blocklist]\nfile = \"blocklist.tsv\"\ncolumns = [\"ip\", \"lists\"]\nkey = \"ip\"\ncomment = \"#\"\n";
+    let config =
+        Config::parse(&folder.path().join("dossier.toml"), text).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(Table::load(config.tables.get("blocklist").context("there is no table")?)?)
 }
 
@@ -128,7 +135,11 @@ impl Story {
         };
         Ok(Self {
             results: names.into_iter().map(result).collect::<Result<_>>()?,
-            verdict: Verdict { label: Label::Suspicious, score: 55, reasons: vec!["it is on 3 block lists".to_owned()] },
+            verdict: Verdict {
+                label: Label::Suspicious,
+                score: 55,
+                reasons: vec!["it is on 3 block lists".to_owned()],
+            },
             steps: names.into_iter().map(step).collect(),
         })
     }

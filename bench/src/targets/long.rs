@@ -29,7 +29,8 @@ pub(super) fn measure(place: &Place<'_>, count: u64) -> Result<Vec<Tenth>> {
     let running = row.start()?;
     let log = OpenOptions::new().write(true).open(row.site.path("log.ndjson"))?;
     let server = place.server.pid();
-    let cost = || Ok::<_, anyhow::Error>((processor_time(running.pid)?, server.map_or(Ok(Duration::ZERO), processor_time)?));
+    let cost =
+        || Ok::<_, anyhow::Error>((processor_time(running.pid)?, server.map_or(Ok(Duration::ZERO), processor_time)?));
     let mut connection = place.server.connection()?;
     let (mut sent, mut done, mut tenths) = (0, 0, Vec::new());
     let (mut before, mut done_before, mut moved) = (cost()?, 0, Instant::now());
@@ -48,7 +49,8 @@ pub(super) fn measure(place: &Place<'_>, count: u64) -> Result<Vec<Tenth>> {
         }
         if done >= count * (tenths.len() as u64 + 1) / 10 {
             let now = cost()?;
-            let each = |after: Duration, before: Duration| (after - before).as_secs_f64() * 1e6 / (done - done_before) as f64;
+            let each =
+                |after: Duration, before: Duration| (after - before).as_secs_f64() * 1e6 / (done - done_before) as f64;
             let (host_us, server_us) = (each(now.0, before.0), each(now.1, before.1));
             tenths.push(Tenth { alerts: done, host_us, server_us, memory: memory(running.pid)? });
             (before, done_before) = (now, done);

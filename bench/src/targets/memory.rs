@@ -26,7 +26,8 @@ pub(super) fn measure(place: &Place<'_>) -> Result<Vec<Target>> {
         drop(row.start()?);
         memory(row.start()?.pid)
     };
-    let (empty, with_list, with_more) = (idle(Filled::None, 0)?, idle(Filled::BlockList, 0)?, idle(Filled::None, MORE)?);
+    let (empty, with_list, with_more) =
+        (idle(Filled::None, 0)?, idle(Filled::BlockList, 0)?, idle(Filled::None, MORE)?);
     let mb = |bytes: u64| bytes as f64 / 1e6;
     let of = |other: u64| format!("{:.1} MB, and {:.1} MB with it", mb(empty), mb(other));
     let target = |what: &str, figure, at_most, of| Target { what: what.to_owned(), figure, at_most, unit: "MB", of };

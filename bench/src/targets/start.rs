@@ -33,7 +33,8 @@ pub(super) fn measure(place: &Place<'_>) -> Result<Target> {
         let (_, stored) = seen.first().context("the first alert after a start is not stored")?;
         took.push(stored.duration_since(began).as_secs_f64() * 1e3);
     }
-    let (least, most) = took.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), &one| (least.min(one), most.max(one)));
+    let (least, most) =
+        took.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), &one| (least.min(one), most.max(one)));
     Ok(Target {
         what: "from a host's start to its first stored alert, compiled code cached".to_owned(),
         figure: median(took.iter().copied()),

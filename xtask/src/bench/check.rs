@@ -38,7 +38,8 @@ struct Baseline {
 pub fn run(project: &Project, bless: bool) -> Result<()> {
     setup::valgrind()?;
     project.build()?;
-    let counted = PARTS.iter().map(|part| Ok(((*part).to_owned(), count(project, part)?))).collect::<Result<BTreeMap<_, _>>>()?;
+    let counted =
+        PARTS.iter().map(|part| Ok(((*part).to_owned(), count(project, part)?))).collect::<Result<BTreeMap<_, _>>>()?;
     let file = project.root.join(BASELINE);
     if bless {
         fs::write(&file, written(&counted)).with_context(|| format!("cannot write {BASELINE}"))?;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableStyle};
 
 use crate::setup::Project;
 
@@ -36,9 +36,9 @@ impl Cells {
         self.table(ASCII_MARKDOWN)
     }
 
-    fn table(&self, preset: &str) -> String {
+    fn table(&self, style: TableStyle) -> String {
         let mut table = Table::new();
-        table.load_style(preset).set_header(&self.head).add_rows(&self.rows);
+        table.load_style(style).set_header(&self.head).add_rows(&self.rows);
         for column in 1..self.head.len() - self.words {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);

@@ -158,7 +158,8 @@ mod tests {
             failed: vec!["python: it is broken".into()],
         };
         assert_eq!(report.cells().rows[1][..3], ["fresh", "25", "0.250"]);
-        let reached: Vec<_> = report.targets().iter().map(|target| (target.is_reached(), target.what.clone())).collect();
+        let reached: Vec<_> =
+            report.targets().iter().map(|target| (target.is_reached(), target.what.clone())).collect();
         let named = |reached: bool, what: &str| (reached, what.to_owned());
         assert_eq!(
             reached,
