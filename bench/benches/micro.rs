@@ -11,143 +11,28 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use dossier::admin::Health;
 use dossier::alert::Decoder;
 use dossier::alert::observables::Finder;
 use dossier::config::Config;
-use dossier::dead_letter::history::History;
-use dossier::pipeline::run::{Finished, Progress, Run};
-use dossier::pipeline::{Enricher, Given, Pipeline};
-use dossier::plugin::Plugins;
 use dossier::queue::{Body, Outcome, Queue, Settled};
-use dossier::record::{Provenance, Record};
-use dossier::tables::Tables;
-use dossier::telemetry::Telemetry;
+use dossier::record::Record;
 use dossier_bench::alerts::Alerts;
-use dossier_bench::site;
-use dossier_tests::host::{Site, built};
+use dossier_bench::stand::{HOST_CALLS, Stand, TIMES};
 use dossier_tests::redis_server::RedisServer;
 use jiff::Timestamp;
-use tokio::runtime::Runtime;
-
-/// How many host calls one call of the plugin makes.
-const TIMES: usize = 100;
 
 /// How many alerts one commit takes.
 const BATCH: usize = 100;
 
-/// The host calls, as the guest `calls` names them.
-const HOST_CALLS: [&str; 12] = [
-    "id",
-    "received",
-    "json",
-    "get",
-    "text",
-    "observables",
-    "enrichment",
-    "enrichment-text",
-    "steps",
-    "lookup",
-    "table-text",
-    "log",
-];
+static FRESH: LazyLock<Stand> = LazyLock::new(|| Stand::new(1, true).unwrap());
+static REUSED: LazyLock<Stand> = LazyLock::new(|| Stand::new(u32::MAX, true).unwrap());
 
-/// A step of the guest `calls`.
-fn calls(name: &str, call: &str, times: usize, reuse: u32) -> String {
-    format!(
-        "[[step]]\nplugin = \"calls\"\nname = \"{name}\"\ntables = [\"blocklist\"]\nreuse = {reuse}\n\
-         settings = {{ call = \"{call}\", times = {times} }}\n"
-    )
-}
-
-/// Everything that a call needs, made once.
-struct Stand {
-    runtime: Runtime,
-    config: Arc<Config>,
-    pipeline: Arc<Pipeline>,
-    tables: Arc<Tables>,
-    telemetry: Arc<Telemetry>,
-    alert: Bytes,
-    _plugins: Plugins,
-    _site: Site,
-    _state: tempfile::TempDir,
-}
-
-fn stand(reuse: u32) -> Stand {
-    let state = tempfile::tempdir().unwrap();
-    let mut more: String = HOST_CALLS.iter().map(|call| calls(&format!("call-{call}"), call, TIMES, reuse)).collect();
-    more.push_str(&calls("one-address", "address", 1, reuse));
-    let site = site::with("kind = \"directory\"", reuse, state.path(), &more).unwrap();
-    site.install("calls");
-    let config = Arc::new(Config::load(&site.path("dossier.toml")).unwrap());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let telemetry = Arc::new(Telemetry::default());
-    let tables = Arc::new(Tables::open(&config, Arc::clone(&telemetry)).unwrap());
-    let health = Arc::new(Health::default());
-    let start =
-        Plugins::start_with(built("release/dossier"), Arc::clone(&config), Arc::clone(&telemetry), Arc::clone(&health));
-    let plugins = runtime.block_on(start).unwrap();
-    let pipeline = plugins.subscribe().borrow().clone();
-    let pipeline = pipeline.unwrap_or_else(|| panic!("plugins are missing: {:?}", health.problems()));
-    let alert = Alerts::load().unwrap().nth(1).into();
-    Stand { runtime, config, pipeline, tables, telemetry, alert, _plugins: plugins, _site: site, _state: state }
-}
-
-static FRESH: LazyLock<Stand> = LazyLock::new(|| stand(1));
-static REUSED: LazyLock<Stand> = LazyLock::new(|| stand(u32::MAX));
-
-impl Stand {
-    fn decoded(&self) -> dossier::alert::Alert {
-        Decoder::new(&self.config.alert).decode(self.alert.clone(), Timestamp::UNIX_EPOCH).unwrap()
-    }
-
-    fn step(&self, name: &str) -> Arc<dyn Enricher> {
-        let step = self.pipeline.steps().iter().find(|step| step.config.name == name);
-        Arc::clone(step.and_then(|step| step.enricher.as_ref()).unwrap_or_else(|| panic!("no step {name}")))
-    }
-
-    /// An alert all the way through the four plugins.
-    fn finished(&self) -> Finished {
-        let four = self.pipeline.steps().iter().take(site::PLUGINS.len()).cloned().collect();
-        let (pipeline, alert) = (Arc::new(Pipeline::new(four)), Arc::new(self.decoded()));
-        let mut run = Run::new(pipeline, self.tables.snapshot(), alert, Arc::clone(&self.telemetry));
-        match self.runtime.block_on(run.advance()) {
-            Progress::Done(finished) if finished.failure.is_none() => *finished,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// What a step is given whose stage is the last.
-    fn given(&self) -> Arc<Given> {
-        let alert = self.decoded();
-        let observables = alert.observables.clone();
-        let enrichment = self.finished().enrichment;
-        Arc::new(Given { alert: Arc::new(alert), observables, enrichment, tables: self.tables.snapshot() })
-    }
-
-    /// Calls a step again and again.
-    fn call(&self, bencher: Bencher<'_, '_>, step: &str) {
-        let (step, given) = (self.step(step), self.given());
-        let answer = self.runtime.block_on(step.enrich(Arc::clone(&given))).0;
-        assert!(answer.is_ok(), "{answer:?}");
-        bencher.bench_local(|| self.runtime.block_on(step.enrich(Arc::clone(&given))));
-    }
-
-    fn record(&self, finished: &Finished) -> Record {
-        let provenance = Provenance {
-            host: env!("CARGO_PKG_VERSION"),
-            config_sha256: &self.config.sha256,
-            received: Timestamp::UNIX_EPOCH,
-            finished: Timestamp::UNIX_EPOCH,
-            duration_us: 100,
-            deliveries: 1,
-            attempts: 1,
-            history: &History::default(),
-            history_cut: 0,
-            steps: &finished.steps,
-        };
-        Record::new(&self.decoded(), &finished.observables, &finished.enrichment, &finished.verdict, &provenance)
-    }
+/// Calls a step again and again.
+fn call(stand: &Stand, bencher: Bencher<'_, '_>, step: &str) {
+    let (step, given) = (stand.step(step), stand.given());
+    let answer = stand.runtime.block_on(step.enrich(Arc::clone(&given))).0;
+    assert!(answer.is_ok(), "{answer:?}");
+    bencher.bench_local(|| stand.runtime.block_on(step.enrich(Arc::clone(&given))));
 }
 
 fn main() {
@@ -176,17 +61,17 @@ fn c_observables(bencher: Bencher) {
 
 #[divan::bench(args = ["one-address", "ip-reputation", "asset", "geo", "verdict"])]
 fn d_call_fresh(bencher: Bencher, step: &str) {
-    FRESH.call(bencher, step);
+    call(&FRESH, bencher, step);
 }
 
 #[divan::bench(args = ["one-address", "ip-reputation", "asset", "geo", "verdict"])]
 fn e_call_reused(bencher: Bencher, step: &str) {
-    REUSED.call(bencher, step);
+    call(&REUSED, bencher, step);
 }
 
 #[divan::bench(args = HOST_CALLS)]
-fn f_host_call(bencher: Bencher, call: &str) {
-    REUSED.call(bencher.counter(ItemsCount::new(TIMES)), &format!("call-{call}"));
+fn f_host_call(bencher: Bencher, name: &str) {
+    call(&REUSED, bencher.counter(ItemsCount::new(TIMES)), &format!("call-{name}"));
 }
 
 #[divan::bench(args = [("blocklist", "77.90.185.20"), ("geo", "77.90.185.20"), ("assets", "192.168.55.199")])]

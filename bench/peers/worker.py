@@ -1,16 +1,21 @@
 """The worker that people write today: redis-py with a consumer group, dicts for tables, maxminddb, one process.
 
-It makes the same four look-ups as the other rows, and a record of the same shape without a pipeline part. What dossier does beside
-(limits, duplicates, dead letters, metrics) it does not.
+It makes the same four look-ups as the other rows, and as they do it commits with dossier's script, stores a record with a `pipeline`
+part and writes one log line for each alert. What dossier does beside (limits, retries, dead letters, metrics) it does not.
 
-Usage: worker.py SOCKET FOLDER, where FOLDER holds blocklist.tsv, assets.csv, and countries.mmdb or countries.csv.
+Usage: worker.py SOCKET FOLDER COMMIT, where FOLDER holds blocklist.tsv, assets.csv, and countries.mmdb or countries.csv, and COMMIT is
+dossier's commit.lua.
 """
 
 import csv
+import datetime
+import hashlib
 import ipaddress
 import json
+import math
 import pathlib
 import sys
+import time
 import uuid
 
 import maxminddb
@@ -20,7 +25,10 @@ BATCH = 100
 LEVELS = ["low", "medium", "high", "critical"]
 SHARES = {"low": 0.0, "medium": 0.3, "high": 0.7, "critical": 1.0}
 SEVERITIES = {1: ("high", 0.75), 2: ("medium", 0.5), 3: ("low", 0.25)}
+STEPS = [("ip-reputation", "enrich"), ("asset", "enrich"), ("geo", "enrich"), ("verdict", "verdict")]
 
+# Dossier's namespace of ids that are made from an alert's bytes.
+NAMESPACE = uuid.UUID("2d7d3f1c-0d9a-5c1e-9a55-6f0e54c17b2f")
 
 def block_list(file):
     rows = {}
@@ -58,55 +66,108 @@ class Enricher:
         self.listed = block_list(folder / "blocklist.tsv")
         self.assets = asset_list(folder / "assets.csv")
         self.country = country_finder(folder)
+        digest = hashlib.sha256(b"").hexdigest()
+        self.config = digest
+        self.steps = [
+            {"step": name, "stage": stage, "plugin": name, "version": "0.1.0", "sha256": digest, "settings_sha256": digest,
+             "outcome": "ok", "attempts": 1, "cached": False, "tables": {} if name == "verdict" else {name: digest},
+             "fuel": 0, "memory": 0, "duration_us": 0}
+            for name, stage in STEPS
+        ]
 
-    def record(self, body):
+    def rest(self, body, received):
+        """The record without its schema and id, and the label."""
         alert = json.loads(body)
         found = [(role, alert[key]) for key, role in (("src_ip", "source"), ("dest_ip", "destination")) if key in alert]
-        addresses, located, assets = [], [], []
+        reputed, located, assets = [], [], []
         for role, text in found:
-            public = ipaddress.ip_address(text).is_global
-            lists = self.listed.get(text) if public else None
-            score = 0 if lists is None else min(100, round(40 + 8 * lists))
-            addresses.append({"address": text, "roles": [role], "score": score, "lists": lists})
-            located.append({"address": text, "roles": [role], "country_code": self.country(text) if public else None})
+            address = {"address": text, "roles": [role], "scope": "private"}
+            feeds, place = [], {}
+            if ipaddress.ip_address(text).is_global:
+                address["scope"] = "public"
+                lists = self.listed.get(text)
+                if lists is not None:
+                    score = min(100, math.floor(40 + 8 * lists + 0.5))
+                    feeds = [{"table": "blocklist", "category": "blocklist", "score": score, "value": lists}]
+                country = self.country(text)
+                place = {"country_code": country} if country else {}
+            score = max((feed["score"] for feed in feeds), default=0)
+            categories = [feed["category"] for feed in feeds]
+            reputed.append(address | {"score": score, "trusted": False, "categories": categories, "feeds": feeds})
+            located.append(address | place)
             if text in self.assets:
                 assets.append({"matched": [{"kind": "ip", "role": role, "value": text}], "asset": self.assets[text]})
-        score = max((one["score"] for one in addresses), default=0)
+        score = max((one["score"] for one in reputed), default=0)
         criticality = max((one["asset"]["criticality"] for one in assets), key=LEVELS.index, default=None)
-        severity, share = SEVERITIES.get(alert.get("alert", {}).get("severity"), (None, 0.0))
-        total = round(min(100, 30 * share + score / 2 + 15 * SHARES.get(criticality, 0.0)))
+        severity, share = SEVERITIES.get(alert.get("alert", {}).get("severity"), ("low", 0.25))
+        total = math.floor(min(100, 30 * share + score / 2 + 15 * SHARES.get(criticality, 0.0)) + 0.5)
         label = "malicious" if total >= 70 else "suspicious" if total >= 40 else "benign" if total < 20 else "unknown"
-        reasons = [f"{one['address']} is on {one['lists']:.0f} block lists" for one in addresses if one["lists"]]
+        reasons = [f"{one['address']} is on {one['feeds'][0]['value']:.0f} block lists" for one in reputed if one["feeds"]]
         reasons += [f"{one['asset']['hostname']} is a {one['asset']['role']}" for one in assets]
-        reasons += [f"the sensor rates the alert {severity}"] if severity else []
-        return json.dumps({
-            "schema": 1,
-            "id": alert.get("id") or str(uuid.uuid5(uuid.NAMESPACE_URL, body.decode())),
-            "alert": alert,
+        reasons += [f"the sensor rates the alert {severity}"]
+        countries = sorted({one["country_code"] for one in located if "country_code" in one})
+        parts = json.dumps({
             "observables": [{"type": "ip", "role": role, "value": text} for role, text in found],
             "enrichment": {
-                "ip-reputation": {"score": score, "addresses": addresses},
+                "ip-reputation": {
+                    "score": score,
+                    "trusted": False,
+                    "categories": sorted({category for one in reputed for category in one["categories"]}),
+                    "addresses": reputed,
+                },
                 "asset": {"assets": assets, "criticality": criticality},
-                "geo": {"addresses": located},
+                "geo": {"addresses": located, "countries": countries},
             },
             "verdict": {"label": label, "score": total, "reasons": reasons},
+            "pipeline": {
+                "host": "0.1.0", "config_sha256": self.config, "received": received, "finished": now(), "duration_us": 0,
+                "deliveries": 1, "attempts": 1, "history": [], "steps": self.steps,
+            },
         })
+        return ',"alert":' + body.decode() + "," + parts[1:], label
+
+
+def now():
+    return datetime.datetime.now(datetime.timezone.utc).isoformat()
+
+
+def head(identity):
+    return '{"schema":1,"id":' + json.dumps(identity)
 
 
 def main():
-    socket, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    socket, folder, script = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     client = redis.Redis(unix_socket_path=socket)
+    store = client.register_script(script.read_text())
+    keys = ["alerts", "alerts:enriched", "alerts:dlq", "alerts:accused", "alerts:ledger"]
+    # The group, the consumer, prefixes of the index and of notes, and in milliseconds how long entries of the index, records and notes
+    # live.
+    common = ["dossier", "worker", "alerts:id:", "alerts:dead:", 0, 0, 86_400_000]
     enricher = Enricher(folder)
     print(json.dumps({"message": "host ready"}), flush=True)
     while True:
         for _, entries in client.xreadgroup("dossier", "worker", {"alerts": ">"}, count=BATCH, block=1000):
-            commit = client.pipeline(transaction=True)
-            for _, fields in entries:
-                commit.xadd("alerts:enriched", {"record": enricher.record(fields[b"alert"])})
-            ids = [entry for entry, _ in entries]
-            commit.xack("alerts", "dossier", *ids)
-            commit.xdel("alerts", *ids)
-            commit.execute()
+            commit, lines = list(common), []
+            for entry, fields in entries:
+                body, began = fields[b"alert"], time.perf_counter()
+                rest, label = enricher.rest(body, now())
+                identity = str(uuid.uuid5(NAMESPACE, body.decode()))
+                digest = hashlib.sha256(body).hexdigest()
+                other = f"{identity}~{digest[:8]}"
+                commit += [entry, "store", identity, digest, head(identity), other, head(other), rest]
+                lines.append((entry, identity, label, began))
+            outcomes, problem, _ = store(keys, commit)
+            if problem:
+                raise RuntimeError(problem)
+            for (entry, identity, label, began), outcome in zip(lines, outcomes):
+                duration = round((time.perf_counter() - began) * 1e6)
+                steps = [{"step": name, "outcome": "ok", "duration_us": 0, "fuel": 0} for name, _ in STEPS]
+                line = {
+                    "timestamp": now(), "level": "INFO", "message": f"alert {outcome.decode()}", "id": identity,
+                    "entry": entry.decode(), "outcome": outcome.decode(), "verdict": label, "duration_us": duration,
+                    "deliveries": 1, "steps": steps,
+                }
+                sys.stdout.write(json.dumps(line) + "\n")
 
 
 main()

@@ -2,10 +2,30 @@
 //! shape and from a fixed seed. Each goes through many times, with another `flow_id` each time, so that none is a duplicate.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
 use dossier_tests::alerts::real;
 use fastrand::Rng;
+
+/// Real data, where it lies beside the checkout. Looked for once, for what is missing is said.
+#[derive(Debug)]
+pub struct Data {
+    /// Alerts.
+    pub alerts: Option<PathBuf>,
+    /// A block list.
+    pub block_list: Option<PathBuf>,
+    /// Countries by address.
+    pub countries: Option<PathBuf>,
+}
+
+/// It.
+pub static DATA: LazyLock<Data> = LazyLock::new(|| Data {
+    alerts: real("suricata-alerts.ndjson"),
+    block_list: real("ipsum.txt"),
+    countries: real("country-ipv4.mmdb"),
+});
 
 /// How many different alerts are made where there are no real ones.
 const MADE: usize = 1000;
@@ -17,12 +37,16 @@ const LISTED: usize = 25;
 /// How many rows the block list has that is made.
 const BLOCK_LIST: usize = 120_000;
 
+/// How many different alerts there are of another size.
+const FEW: usize = 100;
+
 /// The field that differs, and its first value. All values have as many digits.
 const FIELD: &[u8] = b"\"flow_id\":";
 const FIRST: u64 = 1_000_000_000_000_000;
 const DIGITS: usize = 16;
 
 /// Alerts without an end.
+#[derive(Debug, Clone)]
 pub struct Alerts {
     /// What stands before and after the number.
     templates: Vec<(Vec<u8>, Vec<u8>)>,
@@ -38,10 +62,21 @@ impl Alerts {
     /// # Errors
     /// The real ones cannot be read, or are not what they should be.
     pub fn load() -> Result<Self> {
-        let (text, source) = match real("suricata-alerts.ndjson") {
-            Some(file) => (std::fs::read_to_string(file)?, "real Suricata alerts"),
-            None => (made(), "made alerts in Suricata's shape"),
-        };
+        match &DATA.alerts {
+            Some(file) => Self::of(&std::fs::read_to_string(file)?, "real Suricata alerts"),
+            None => Self::made(),
+        }
+    }
+
+    /// Made ones, the same everywhere.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn made() -> Result<Self> {
+        Self::of(&made(), "made alerts in Suricata's shape")
+    }
+
+    fn of(text: &str, source: &str) -> Result<Self> {
         let templates = text.lines().map(template).collect::<Option<Vec<_>>>().context("an alert has no flow_id")?;
         ensure!(!templates.is_empty(), "there are no alerts");
         let bytes: usize = templates.iter().map(|(before, after)| before.len() + DIGITS + after.len()).sum();
@@ -59,6 +94,35 @@ impl Alerts {
         alert.extend_from_slice((FIRST + n).to_string().as_bytes());
         alert.extend_from_slice(after);
         alert
+    }
+
+    /// The alert whose size is nearest to this one, in bytes.
+    pub fn near(&self, size: usize) -> Vec<u8> {
+        let all = (0..self.templates.len() as u64).map(|n| self.nth(n));
+        all.min_by_key(|alert| alert.len().abs_diff(size)).unwrap_or_default()
+    }
+
+    /// The same alerts, each of this many bytes: of them what is looked up and what says how bad it is, and a payload that fills
+    /// them up.
+    ///
+    /// # Errors
+    /// An alert is no JSON, or what is kept of it is longer.
+    pub fn sized(&self, size: usize) -> Result<Self> {
+        let one = |(before, after): &(Vec<u8>, Vec<u8>)| {
+            let alert = [&before[..], FIRST.to_string().as_bytes(), after].concat();
+            let mut alert: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&alert)?;
+            let kept = ["timestamp", "flow_id", "event_type", "src_ip", "dest_ip", "proto"];
+            let severity = alert.get("alert").and_then(|alert| alert.get("severity")).cloned();
+            alert.retain(|name, _| kept.contains(&name.as_str()));
+            alert.insert("alert".to_owned(), serde_json::json!({ "severity": severity }));
+            alert.insert("payload".to_owned(), "".into());
+            let length = serde_json::to_string(&alert)?.len();
+            let fill = size.checked_sub(length).with_context(|| format!("an alert is longer than {size} bytes"))?;
+            alert.insert("payload".to_owned(), "a payload, ".chars().cycle().take(fill).collect::<String>().into());
+            template(&serde_json::to_string(&alert)?).context("an alert has no flow_id")
+        };
+        let templates = self.templates.iter().take(FEW).map(one).collect::<Result<Vec<_>>>()?;
+        Ok(Self { templates, source: format!("{size} bytes"), mean: size as f64 })
     }
 
     /// The number of the alert that this record, or alert, is of.

@@ -4,6 +4,8 @@
 //! another thread. The moment before it writes is when an alert was sent; the moment at which a reader that blocks on the store gets the
 //! record is when it was stored, which is a little later than it was. Both clocks are one, and this program's.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -11,9 +13,9 @@ use anyhow::{Result, ensure};
 use crate::alerts::Alerts;
 use crate::row::Row;
 
-/// The fewest alerts that are sent, and the share of them that comes first and is not counted.
+/// The fewest alerts that are sent, and the share of them that comes first and is not counted: one in so many.
 const FEWEST: f64 = 30.0;
-const WARM_UP: u64 = 10;
+const WARM_UP: usize = 10;
 
 /// At more alerts a second than this they are sent together, this often: more system calls would measure the producer.
 const TOGETHER: f64 = 1000.0;
@@ -31,6 +33,20 @@ pub struct Latency {
     pub p99: f64,
 }
 
+impl Latency {
+    /// Of alerts that took this long.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn of(took: impl Iterator<Item = Duration>) -> Result<Self> {
+        let mut took: Vec<_> = took.collect();
+        ensure!(!took.is_empty(), "no alert was sent while latencies were measured");
+        took.sort_unstable();
+        let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1e6;
+        Ok(Self { p50: at(50), p99: at(99) })
+    }
+}
+
 /// Sends alerts to a row for this long, so many in a second.
 ///
 /// # Errors
@@ -38,19 +54,51 @@ pub struct Latency {
 pub fn measure(row: &mut Row<'_>, alerts: &Alerts, rate: f64, time: Duration) -> Result<Latency> {
     row.place.clear()?;
     let _running = row.start()?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of alerts is not negative")]
-    let count = (rate * time.as_secs_f64()).max(FEWEST) as u64;
-    let watch = row.place.watch(count, time.mul_f64(2.0) + PATIENCE)?;
+    let fewest = Duration::from_secs_f64(FEWEST / rate);
+    let ways = send(row, alerts, rate, time.max(fewest), |elapsed| elapsed < time.max(fewest))?;
+    Latency::of(ways[ways.len() / WARM_UP..].iter().map(Way::took))
+}
+
+/// The way of one alert.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// When it was sent.
+    pub sent: Instant,
+    /// When it was seen in the store.
+    pub stored: Instant,
+}
+
+impl Way {
+    /// How long it took.
+    pub fn took(&self) -> Duration {
+        self.stored.saturating_duration_since(self.sent)
+    }
+}
+
+/// Sends alerts, so many in a second, while `go_on` says so of the time since the first; about `time` is how long that will be. A host
+/// runs, and the queue is empty. Gives the ways of all alerts in the order in which they were sent.
+///
+/// # Errors
+/// Not all of them are stored.
+pub fn send(
+    row: &mut Row<'_>,
+    alerts: &Alerts,
+    rate: f64,
+    time: Duration,
+    go_on: impl Fn(Duration) -> bool,
+) -> Result<Vec<Way>> {
+    let count = Arc::new(AtomicU64::new(u64::MAX));
+    let watch = row.place.watch(Arc::clone(&count), time.mul_f64(2.0) + PATIENCE)?;
     let mut sender = row.place.sender()?;
-    let mut sent: Vec<Instant> = Vec::with_capacity(usize::try_from(count)?);
+    let mut sent: Vec<Instant> = Vec::new();
     let began = Instant::now();
-    while (sent.len() as u64) < count {
+    while go_on(began.elapsed()) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a number of alerts is not negative"
         )]
-        let due = ((began.elapsed().as_secs_f64() * rate) as u64 + 1).min(count);
+        let due = (began.elapsed().as_secs_f64() * rate) as u64 + 1;
         let some: Vec<_> = (sent.len() as u64..due).map(|n| alerts.nth(n)).collect();
         let now = Instant::now();
         sender.send(&some)?;
@@ -58,13 +106,11 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, rate: f64, time: Duration) ->
         let next = Duration::from_secs_f64(sent.len() as f64 / rate).saturating_sub(began.elapsed());
         std::thread::sleep(if rate > TOGETHER { next.max(TICK) } else { next });
     }
+    count.store(sent.len() as u64, Ordering::Relaxed);
     let seen = watch.join().map_err(|_| anyhow::anyhow!("the reader of the store panicked"))??;
-    ensure!(seen.len() as u64 == count, "row \"{}\": {} of {count} alerts were stored in time", row.name, seen.len());
-    let counted = seen.into_iter().filter(|(n, _)| *n >= count / WARM_UP);
-    let took =
-        counted.filter_map(|(n, stored)| Some(stored.saturating_duration_since(*sent.get(usize::try_from(n).ok()?)?)));
-    let mut took: Vec<_> = took.collect();
-    took.sort_unstable();
-    let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1e6;
-    Ok(Latency { p50: at(50), p99: at(99) })
+    ensure!(seen.len() == sent.len(), "row \"{}\": {} of {} alerts were stored", row.name, seen.len(), sent.len());
+    let way = |(n, stored)| Some(Way { sent: *sent.get(usize::try_from(n).ok()?)?, stored });
+    let mut ways: Vec<_> = seen.into_iter().filter_map(way).collect();
+    ways.sort_unstable_by_key(|way| way.sent);
+    Ok(ways)
 }

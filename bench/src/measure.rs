@@ -12,12 +12,9 @@ use serde_json::Value;
 
 use crate::alerts::Alerts;
 use crate::latency::{self, Latency};
-use crate::row::{self, Row};
+use crate::row::{self, Row, Same};
 use crate::site;
 use crate::throughput::{self, Throughput};
-
-/// The most alerts in one run: what is stored of them must have room in memory.
-const MOST: f64 = 600_000.0;
 
 /// What `dossier-bench measure` takes.
 #[derive(Debug, clap::Args)]
@@ -34,9 +31,9 @@ pub struct Arguments {
     /// How long a run is about to take, in seconds
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Leave out what takes longest: latencies
-    #[arg(long)]
-    no_latency: bool,
+    /// How many runs each latency is the median of; none with 0
+    #[arg(long, default_value_t = 3)]
+    latency_runs: usize,
     #[command(flatten)]
     peers: row::Peers,
 }
@@ -48,15 +45,18 @@ struct Report {
     batch: usize,
     reuse: u32,
     runs: usize,
+    latency_runs: usize,
     seconds: f64,
     rows: Vec<Figures>,
+    /// Peers that were there and did not do what they should, and why.
+    failed: Vec<String>,
 }
 
 /// A row. Times are in microseconds, memory is in bytes.
 #[derive(Debug, Serialize)]
 struct Figures {
-    name: &'static str,
-    about: &'static str,
+    name: String,
+    about: String,
     alerts: u64,
     /// The least, the median and the most of the runs.
     alerts_per_second: [f64; 3],
@@ -82,70 +82,101 @@ struct Runs {
 /// Measures, and prints a [`Report`].
 ///
 /// # Errors
-/// A row does not take its alerts, or two rows make different records of the same alert.
+/// A row that is no peer does not take its alerts, or makes other records than those before it.
 pub fn run(arguments: &Arguments) -> Result<()> {
     row::check_built();
     let (runs, seconds) = if arguments.quick { (1, 0.2) } else { (arguments.runs, arguments.seconds) };
+    let latency_runs = if arguments.quick { 1 } else { arguments.latency_runs };
     let alerts = Alerts::load()?;
     let server = RedisServer::start()?;
     let state = tempfile::tempdir()?;
-    let mut rows = Row::chosen(&arguments.rows, &arguments.peers, &server, state.path())?;
-    let mut all: Vec<Runs> = rows.iter().map(|_| Runs::default()).collect();
-
-    let mut known = BTreeMap::new();
-    for (row, runs) in rows.iter_mut().zip(&mut all) {
-        // Twice: the first time tells how many alerts fill the time.
-        let first = if arguments.quick { 300 } else { 2000 };
-        let rate = throughput::measure(row, &alerts, first, arguments.quick)?.rate();
-        compare(row, &mut known)?;
-        runs.count = whole((rate * seconds).min(MOST)).max(first);
-        let again = throughput::measure(row, &alerts, runs.count, true)?;
-        runs.memory = again.memory;
-        runs.count = whole((again.rate() * seconds).min(MOST)).max(first);
+    let (mut known, mut failed) = (BTreeMap::new(), Vec::new());
+    let mut rows = Vec::new();
+    for mut row in Row::chosen(&arguments.rows, &arguments.peers, &server, state.path())? {
+        match prepare(&mut row, &alerts, seconds, arguments.quick, &mut known) {
+            Ok(runs) => rows.push((row, runs)),
+            Err(error) if row.peer => {
+                eprintln!("the row \"{}\" is left out: {error:#}", row.name);
+                failed.push(format!("{}: {error:#}", row.name));
+            }
+            Err(error) => return Err(error),
+        }
     }
     for run in 0..runs {
-        for (row, runs) in rows.iter_mut().zip(&mut all) {
+        for (row, runs) in &mut rows {
             let throughput = throughput::measure(row, &alerts, runs.count, false)?;
             eprintln!("run {run}, {}: {:.0} alerts/s", row.name, throughput.rate());
             runs.throughput.push(throughput);
         }
     }
-    for run in 0..runs {
-        for (row, runs) in rows.iter_mut().zip(&mut all).filter(|_| !arguments.no_latency) {
+    for run in 0..latency_runs {
+        for (row, runs) in &mut rows {
             let rate = median(runs.throughput.iter().map(Throughput::rate));
             let half = latency::measure(row, &alerts, rate / 2.0, Duration::from_secs_f64(seconds))?;
-            let low = latency::measure(row, &alerts, rate / 100.0, Duration::from_secs_f64(seconds * 2.0))?;
+            let low = latency::measure(row, &alerts, rate / 100.0, Duration::from_secs_f64(seconds))?;
             eprintln!("run {run}, {}: p99 {:.0} µs at half load, {:.0} µs at 1 %", row.name, half.p99, low.p99);
             runs.half_load.push(half);
             runs.low_load.push(low);
         }
     }
 
-    let figures = rows.iter().zip(&all).map(|(row, runs)| figures(row, runs, &alerts)).collect();
+    let figures = rows.iter().map(|(row, runs)| figures(row, runs, &alerts)).collect();
     let (batch, reuse) = (site::BATCH, site::REUSE);
-    let report = Report { alerts: alerts.source.clone(), batch, reuse, runs, seconds, rows: figures };
+    let alerts = alerts.source.clone();
+    let report = Report { alerts, batch, reuse, runs, latency_runs, seconds, rows: figures, failed };
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }
 
+/// Takes a row's first alerts through it: compares its records, and finds out how many alerts fill the time.
+fn prepare(row: &mut Row<'_>, alerts: &Alerts, seconds: f64, quick: bool, known: &mut Known) -> Result<Runs> {
+    let first = if quick { 300 } else { 2000 };
+    let rate = throughput::measure(row, alerts, first, quick)?.rate();
+    compare(row, known)?;
+    let count = throughput::enough(rate, seconds).max(first);
+    let again = throughput::measure(row, alerts, count, true)?;
+    let count = throughput::enough(again.rate(), seconds).max(first);
+    Ok(Runs { memory: again.memory, count, ..Runs::default() })
+}
+
+/// What records say, by their ids.
+type Known = BTreeMap<String, [Value; 3]>;
+
 /// Whether a row found the same as those before it: otherwise they do not do the same work.
-fn compare(row: &mut Row<'_>, known: &mut BTreeMap<String, [Value; 3]>) -> Result<()> {
-    if !row.enriches {
+fn compare(row: &mut Row<'_>, known: &mut Known) -> Result<()> {
+    if row.same == Same::Nothing {
         return Ok(());
     }
     for (id, record) in row.place.records()? {
-        let [observables, enrichment, verdict] =
-            ["observables", "enrichment", "verdict"].map(|part| record[part].clone());
-        let found = [observables, enrichment, verdict];
-        ensure!(
-            found[1].as_object().is_some_and(|results| results.len() == 4),
-            "row \"{}\": a step is missing",
-            row.name
-        );
+        let found = ["observables", "enrichment", "verdict"].map(|part| record[part].clone());
+        for step in site::PLUGINS.iter().filter(|step| row.same == Same::All || **step != "verdict") {
+            ensure!(found[1][step].is_object(), "row \"{}\": the step {step} is missing", row.name);
+        }
         let before = known.entry(id).or_insert_with(|| found.clone());
-        ensure!(*before == found, "row \"{}\" makes {found:?} of an alert that was {before:?} before", row.name);
+        let same = match row.same {
+            Same::All => *before == found,
+            _ => essence(before) == essence(&found),
+        };
+        ensure!(same, "row \"{}\" makes {found:?} of an alert that was {before:?} before", row.name);
     }
     Ok(())
+}
+
+/// What was looked up and what it came to, without the words.
+fn essence([observables, enrichment, verdict]: &[Value; 3]) -> Value {
+    let each = |list: &Value, fields: &[&str]| -> Vec<Value> {
+        let one = |value: &Value| fields.iter().map(|field| value.pointer(field).cloned()).collect::<Vec<_>>();
+        list.as_array().into_iter().flatten().map(|value| serde_json::json!(one(value))).collect()
+    };
+    serde_json::json!([
+        observables,
+        enrichment["ip-reputation"]["score"],
+        each(&enrichment["ip-reputation"]["addresses"], &["/address", "/score", "/feeds/0/value"]),
+        each(&enrichment["geo"]["addresses"], &["/address", "/country_code"]),
+        each(&enrichment["asset"]["assets"], &["/asset"]),
+        enrichment["asset"]["criticality"],
+        [&verdict["label"], &verdict["score"]],
+    ])
 }
 
 fn figures(row: &Row<'_>, runs: &Runs, alerts: &Alerts) -> Figures {
@@ -157,8 +188,8 @@ fn figures(row: &Row<'_>, runs: &Runs, alerts: &Alerts) -> Figures {
         (!latencies.is_empty()).then(|| [of(|one| one.p50), of(|one| one.p99)])
     };
     Figures {
-        name: row.name,
-        about: row.about,
+        name: row.name.clone(),
+        about: row.about.clone(),
         alerts: runs.count,
         alerts_per_second: [rates().fold(f64::INFINITY, f64::min), rate, rates().fold(0.0, f64::max)],
         bytes_per_second: rate * alerts.mean,
@@ -170,7 +201,8 @@ fn figures(row: &Row<'_>, runs: &Runs, alerts: &Alerts) -> Figures {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The one in the middle.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     match values.len() {
@@ -178,11 +210,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
         count if count % 2 == 1 => values[count / 2],
         count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of alerts is not negative")]
-fn whole(count: f64) -> u64 {
-    count as u64
 }
 
 #[cfg(test)]

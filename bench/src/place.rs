@@ -5,6 +5,8 @@ pub mod directory;
 pub mod redis;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -79,11 +81,12 @@ pub trait Place {
     /// As [`Place::clear`].
     fn sender(&self) -> Result<Box<dyn Sender>>;
 
-    /// Watches the store until so many alerts are in it, or for this long. A host runs by then, and nothing was sent yet.
+    /// Watches the store until as many alerts are in it as `count` says, which may still change; or for this long. Nothing was sent
+    /// yet.
     ///
     /// # Errors
     /// As [`Place::clear`].
-    fn watch(&self, count: u64, patience: Duration) -> Result<JoinHandle<Result<Seen>>>;
+    fn watch(&self, count: Arc<AtomicU64>, patience: Duration) -> Result<JoinHandle<Result<Seen>>>;
 }
 
 /// Sends alerts and waits for nobody.

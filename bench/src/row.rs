@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use dossier_tests::host::{Host, Site, built, field, root, wait_for};
 use dossier_tests::redis_server::RedisServer;
 
@@ -18,35 +18,68 @@ enum Program {
     Floor,
     Native,
     Dossier,
-    /// A program that is given the server's URL and a folder of tables.
-    Peer(PathBuf),
+    /// A library in dossier's loop, and the mode that it is opened in.
+    Peer(PathBuf, &'static str),
     /// A Python that has what bench/peers/requirements.txt asks for.
     Python(PathBuf),
+}
+
+/// How much of a row's records must say what dossier's say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Same {
+    /// Nothing: it finds nothing out.
+    Nothing,
+    /// What was looked up, and the verdict: another language says the same in other words.
+    Found,
+    /// All but how it came to be.
+    All,
 }
 
 /// Peers, where there are any: how else people do it.
 #[derive(Debug, Default, clap::Args)]
 pub struct Peers {
-    /// The program `peer-vrl` of bench/peers
-    #[arg(long, value_name = "PROGRAM")]
+    /// The library `peer-vrl` of bench/peers
+    #[arg(long, value_name = "LIBRARY")]
     vrl: Option<PathBuf>,
+    /// The library `peer-extism` of bench/peers; PEER_GUESTS says where its guests are
+    #[arg(long, value_name = "LIBRARY")]
+    extism: Option<PathBuf>,
     /// A Python that has the packages of bench/peers/requirements.txt
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
 }
 
+impl Peers {
+    fn rows(&self) -> Vec<(&'static str, &'static str, Program, Same)> {
+        let library = |file: &Option<PathBuf>, mode| file.clone().map(|file| Program::Peer(file, mode));
+        let python = self.python.clone().map(Program::Python);
+        let all = [
+            ("vrl", "Vector's language, in dossier's loop", library(&self.vrl, ""), Same::Found),
+            ("extism", "extism, instances used again, in dossier's loop", library(&self.extism, ""), Same::All),
+            ("extism-fresh", "extism, fresh instances, in dossier's loop", library(&self.extism, "fresh"), Same::All),
+            ("python", "a worker with redis-py and dicts", python, Same::Found),
+        ];
+        all.into_iter().filter_map(|(name, about, program, same)| Some((name, about, program?, same))).collect()
+    }
+}
+
 /// A row of the table.
 pub struct Row<'a> {
     /// What it is called.
-    pub name: &'static str,
+    pub name: String,
     /// What it is.
-    pub about: &'static str,
-    /// Whether its records say what dossier's say.
-    pub enriches: bool,
+    pub about: String,
+    /// How much of its records is compared with others'.
+    pub same: Same,
+    /// Whether it is one that may fail: what is wrong with a peer is said, and the others go on.
+    pub peer: bool,
     /// Its queue.
     pub place: Box<dyn Place + 'a>,
+    /// The folder that it runs in.
+    pub site: Site,
+    /// Environment variables of its process.
+    pub variables: Vec<(&'static str, String)>,
     program: Program,
-    site: Site,
     url: String,
 }
 
@@ -54,7 +87,8 @@ pub struct Row<'a> {
 pub struct Running {
     /// Its process id.
     pub pid: u32,
-    _host: Host,
+    /// The process.
+    pub host: Host,
 }
 
 impl<'a> Row<'a> {
@@ -65,44 +99,61 @@ impl<'a> Row<'a> {
     pub fn chosen(names: &[String], peers: &Peers, server: &'a RedisServer, state: &Path) -> Result<Vec<Self>> {
         let url = server.url();
         let redis = format!("kind = \"redis\"\nurl = \"{url}\"");
-        let directory = "kind = \"directory\"";
+        let directory = "kind = \"directory\"".to_owned();
+        let all = Same::All;
+        let fresh = "dossier, a fresh instance for each alert and step";
         let mut rows = vec![
-            ("floor", "moved from stream to stream, nothing done with it", Program::Floor, redis.as_str(), 1),
-            ("native", "the host, its four steps plain Rust", Program::Native, redis.as_str(), 1),
-            ("fresh", "dossier, a fresh instance for each alert and step", Program::Dossier, redis.as_str(), 1),
-            ("reuse", "dossier, an instance serves 1,000 alerts", Program::Dossier, redis.as_str(), site::REUSE),
-            ("directory", "dossier, fresh, directory queue", Program::Dossier, directory, 1),
+            ("floor", "moved from stream to stream, nothing done with it", Program::Floor, &redis, 1, Same::Nothing),
+            ("native", "the host, its four steps plain Rust", Program::Native, &redis, 1, all),
+            ("fresh", fresh, Program::Dossier, &redis, 1, all),
+            ("reuse", "dossier, an instance serves 1,000 alerts", Program::Dossier, &redis, site::REUSE, all),
+            ("directory", "dossier, fresh, directory queue", Program::Dossier, &directory, 1, all),
         ];
-        let vrl = peers.vrl.clone().map(Program::Peer);
-        rows.extend(vrl.map(|program| ("vrl", "Vector's language, in the floor's loop", program, redis.as_str(), 1)));
-        let python = peers.python.clone().map(Program::Python);
-        rows.extend(python.map(|program| ("python", "a worker with redis-py and dicts", program, redis.as_str(), 1)));
+        rows.extend(
+            peers.rows().into_iter().map(|(name, about, program, same)| (name, about, program, &redis, 1, same)),
+        );
         for name in names {
             let known = rows.iter().map(|row| row.0).collect::<Vec<_>>();
-            anyhow::ensure!(
-                known.contains(&name.as_str()),
-                "there is no row \"{name}\"; there are: {}",
-                known.join(", ")
-            );
+            ensure!(known.contains(&name.as_str()), "there is no row \"{name}\"; there are: {}", known.join(", "));
         }
         let chosen = rows.into_iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.0));
-        let row = |(name, about, program, queue, reuse)| {
+        let row = |(name, about, program, queue, reuse, same): (&str, &str, _, &String, _, _)| {
             let site = site::with(queue, reuse, state, "")?;
-            let place: Box<dyn Place> = match queue == directory {
+            let place: Box<dyn Place> = match *queue == directory {
                 true => Box::new(DirectoryPlace::new(site.path("queue"))),
                 false => Box::new(RedisPlace::new(server)?),
             };
             Ok(Self {
-                name,
-                about,
-                enriches: matches!(program, Program::Native | Program::Dossier),
+                name: name.to_owned(),
+                about: about.to_owned(),
+                same,
+                peer: matches!(program, Program::Peer(..) | Program::Python(_)),
                 place,
-                program,
                 site,
+                variables: Vec::new(),
+                program,
                 url: url.clone(),
             })
         };
         chosen.map(row).collect()
+    }
+
+    /// A host of dossier in this folder, whose configuration names the server.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn host(name: &str, site: Site, server: &'a RedisServer) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            about: String::new(),
+            same: Same::All,
+            peer: false,
+            place: Box::new(RedisPlace::new(server)?),
+            site,
+            variables: Vec::new(),
+            program: Program::Dossier,
+            url: server.url(),
+        })
     }
 
     /// Starts its process and waits until it takes alerts.
@@ -110,39 +161,45 @@ impl<'a> Row<'a> {
     /// # Errors
     /// It cannot be started.
     pub fn start(&self) -> Result<Running> {
-        let command = match &self.program {
-            Program::Floor => ours(&["floor", &self.url])?,
-            Program::Native => ours(&["native", "dossier.toml"])?,
+        let mut host = self.begin()?;
+        wait_for(&format!("the row \"{}\" to be ready", self.name), || {
+            if !host.is_alive() {
+                return Some(Err(anyhow!("the process of the row \"{}\" ended: {:?}", self.name, host.log())));
+            }
+            let ready = |line: &serde_json::Value| field(line, "message").is_some_and(|said| said == "host ready");
+            host.log().iter().any(ready).then_some(Ok(()))
+        })?;
+        Ok(Running { pid: host.pid(), host })
+    }
+
+    /// Starts its process.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(&self) -> Result<Host> {
+        let mut command = match &self.program {
+            Program::Floor => ours(&["floor".as_ref(), self.url.as_ref()])?,
+            Program::Native => ours(&["native".as_ref(), "dossier.toml".as_ref()])?,
             Program::Dossier => self.site.command(&["run"]),
-            Program::Peer(program) => {
-                let mut command = Command::new(program);
-                command.args([&self.url, "."]);
-                command
+            Program::Peer(library, mode) => {
+                ours(&["peer".as_ref(), "dossier.toml".as_ref(), library.as_ref(), mode.as_ref()])?
             }
             Program::Python(python) => {
                 let mut command = Command::new(python);
-                command.arg(root().join("bench/peers/worker.py")).args([self.url.trim_start_matches("unix://"), "."]);
+                command.arg(root().join("bench/peers/worker.py")).arg(self.url.trim_start_matches("unix://")).arg(".");
+                command.arg(root().join("host/src/queue/redis/commit.lua"));
                 command
             }
         };
         // Only the log of this process is of interest, and it can be long.
         let _ = std::fs::remove_file(self.site.path("log.ndjson"));
-        let mut command = command;
-        command.current_dir(self.site.dir.path()).stdin(Stdio::null());
-        let mut host = self.site.start_as(command);
-        wait_for(&format!("the row \"{}\" to be ready", self.name), || {
-            if !host.is_alive() {
-                return Some(Err(anyhow::anyhow!("the process of the row \"{}\" ended: {:?}", self.name, host.log())));
-            }
-            let ready = |line: &serde_json::Value| field(line, "message").is_some_and(|said| said == "host ready");
-            host.log().iter().any(ready).then_some(Ok(()))
-        })?;
-        Ok(Running { pid: host.pid(), _host: host })
+        command.current_dir(self.site.dir.path()).stdin(Stdio::null()).envs(self.variables.iter().cloned());
+        Ok(self.site.start_as(command))
     }
 }
 
 /// This program, as something else.
-fn ours(arguments: &[&str]) -> Result<Command> {
+fn ours(arguments: &[&std::ffi::OsStr]) -> Result<Command> {
     let program: PathBuf = std::env::current_exe().context("cannot tell where this program lies")?;
     let mut command = Command::new(program);
     command.args(arguments);

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::alerts::Alerts;
 use crate::place::Tally;
 use crate::process::{memory, processor_time};
-use crate::row::Row;
+use crate::row::{Row, Running};
 
 /// How often it is asked whether the alerts are done.
 const ASK: Duration = Duration::from_millis(5);
@@ -17,6 +17,15 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a run may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The most alerts in one run: what is stored of them must have room in memory.
+const MOST: f64 = 600_000.0;
+
+/// How many alerts fill the time at this rate.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of alerts is not negative")]
+pub fn enough(rate: f64, seconds: f64) -> u64 {
+    (rate * seconds).min(MOST) as u64
+}
 
 /// One run.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +67,26 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, count: u64, look: bool) -> Re
     row.place.clear()?;
     row.place.fill(alerts, count)?;
     let running = row.start()?;
+    through(row, &[&running], count, look)
+}
+
+/// The same through several hosts in one group.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_group(rows: &mut [Row<'_>], alerts: &Alerts, count: u64) -> Result<Throughput> {
+    let (first, others) = rows.split_first_mut().context("there is no host")?;
+    first.place.clear()?;
+    first.place.fill(alerts, count)?;
+    let all: Vec<_> = std::iter::once(first.start()).chain(others.iter().map(Row::start)).collect::<Result<_>>()?;
+    through(first, &all.iter().collect::<Vec<_>>(), count, false)
+}
+
+/// Shows what was filled in and waits until it is stored.
+fn through(row: &mut Row<'_>, hosts: &[&Running], count: u64, look: bool) -> Result<Throughput> {
     let server = row.place.server();
-    let cost = || Ok::<_, anyhow::Error>((processor_time(running.pid)?, server.map(processor_time).transpose()?));
+    let all = |what: fn(u32) -> Result<Duration>| hosts.iter().map(|host| what(host.pid)).sum::<Result<Duration>>();
+    let cost = || Ok::<_, anyhow::Error>((all(processor_time)?, server.map(processor_time).transpose()?));
     let (host_before, server_before) = cost()?;
     let (mut peak, mut looked) = (0, Instant::now());
     let fired = Instant::now();
@@ -67,7 +94,7 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, count: u64, look: bool) -> Re
     while !row.place.done(count)? {
         ensure!(fired.elapsed() < PATIENCE, "row \"{}\": {count} alerts are not done after {PATIENCE:?}", row.name);
         if look && looked.elapsed() >= LOOK {
-            peak = peak.max(memory(running.pid)?);
+            peak = peak.max(memory(hosts[0].pid)?);
             looked = Instant::now();
         }
         std::thread::sleep(ASK);
@@ -75,7 +102,7 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, count: u64, look: bool) -> Re
     let took = fired.elapsed();
     let (host, server) = cost()?;
     if look {
-        peak = peak.max(memory(running.pid)?);
+        peak = peak.max(memory(hosts[0].pid)?);
     }
     let tally = row.place.tally()?;
     ensure!(tally == Tally { stored: count, dead: 0 }, "row \"{}\": of {count} alerts: {tally:?}", row.name);

@@ -269,6 +269,15 @@ impl Json {
     }
 }
 
+impl Provenance<'_> {
+    /// Appends it as it stands in a record.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        let mut json = Json(std::mem::take(to));
+        json.provenance(self);
+        *to = json.0;
+    }
+}
+
 impl Record {
     /// Puts a record together.
     pub fn new(

@@ -1,290 +1,164 @@
-//! `cargo xtask bench`: builds what is measured, has it measured by the program of `bench/`, prints the table and writes it into
+//! `cargo xtask bench`: builds what is measured, has it measured by the programs of `bench/`, prints tables and writes them into
 //! docs/performance.md.
 //!
-//! It owns the table and what stands around it: machine, versions, settings. What is measured and how is the program's affair.
+//! It owns the tables and what stands around them: machine, versions, settings. What is measured and how is the programs' affair.
 
+mod check;
+mod page;
 mod peers;
+mod rows;
+mod scaling;
+mod targets;
 
-use std::fmt::Write as _;
-use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use self::peers::Peers;
-use crate::setup::{self, Project, done, say};
+use crate::setup::{self, Project, done, say, seconds};
 use crate::wasm;
 
-/// Where the table of a whole run goes, between its marks.
-const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- written by `cargo xtask bench`: begin -->\n";
-const END: &str = "<!-- written by `cargo xtask bench`: end -->\n";
-
-/// What each row is to reach: its name, beside which row, and how much of that row's rate.
-const AIMS: [(&str, &str, f64); 5] = [
-    ("fresh", "floor", 0.25),
-    ("fresh", "native", 0.4),
-    ("reuse", "floor", 0.45),
-    ("reuse", "vrl", 1.0),
-    ("fresh", "python", 4.0),
-];
+/// How many alerts the long run takes in a whole run, and in a quick one.
+const LONG: u64 = 500_000;
 
 /// What `cargo xtask bench` takes.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// One short run for each row: whether all of it works, not how fast it is. Writes nothing
+    /// Little of everything: whether all of it works, not how fast it is. Writes nothing
     #[arg(long)]
     quick: bool,
-    /// Only these rows, as in floor,fresh. Writes nothing
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    /// Only these rows, as in floor,fresh, and nothing else. Writes nothing
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', group = "part")]
     rows: Vec<String>,
-    /// How many runs each figure is the median of
+    /// How many runs each figure of a row is the median of
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// The micro-benchmarks in place of the table: what the parts of an alert's way take
-    #[arg(long)]
+    /// Only how figures change with workers, hosts, batch, size, steps, language and plugins in the folder. Writes nothing
+    #[arg(long, group = "part")]
+    scaling: bool,
+    /// Only what was aimed at beside rates: calls, memory, start, swap of a plugin, a long run. Writes nothing
+    #[arg(long, group = "part")]
+    targets: bool,
+    /// Only the long run, with so many alerts: whether cost and memory stay as they are. Writes nothing
+    #[arg(long, value_name = "ALERTS", group = "part")]
+    long: Option<u64>,
+    /// Only the micro-benchmarks: what the parts of an alert's way take
+    #[arg(long, group = "part")]
     micro: bool,
-}
-
-/// What the program says. Times are in microseconds, memory is in bytes.
-#[derive(Debug, Deserialize)]
-struct Report {
-    alerts: String,
-    batch: usize,
-    reuse: u32,
-    runs: usize,
-    seconds: f64,
-    rows: Vec<Row>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Row {
-    name: String,
-    about: String,
-    alerts: u64,
-    alerts_per_second: [f64; 3],
-    bytes_per_second: f64,
-    host_us: f64,
-    server_us: Option<f64>,
-    half_load: Option<[f64; 2]>,
-    low_load: Option<[f64; 2]>,
-    memory: u64,
+    /// Only count the instructions of five parts, and compare them with those in bench/baseline.toml
+    #[arg(long, group = "part")]
+    check: bool,
+    /// With --check: take the counts as the right ones
+    #[arg(long, requires = "check")]
+    bless: bool,
 }
 
 /// Does it.
 ///
 /// # Errors
-/// Something does not build, or a row does not do what it should.
+/// Something does not build, a row does not do what it should, or a count is another than before.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    if arguments.check {
+        return check::run(project, arguments.bless);
+    }
     setup::redis()?;
     wasm::build(&project.root)?;
     project.build()?;
     if arguments.micro {
-        return done(
-            "cargo bench",
-            project.cargo(&["bench", "--profile", "release", "--workspace", "--bench", "micro"]).status(),
-        );
+        let micro = ["bench", "--profile", "release", "--workspace", "--bench", "micro"];
+        return done("cargo bench", project.cargo(&micro).status());
     }
-    let mut measure = Command::new(project.program("dossier-bench"));
-    measure.args(["measure", "--runs", &arguments.runs.to_string()]);
-    if arguments.quick {
-        measure.arg("--quick");
+    setup::languages();
+    let began = Instant::now();
+    let program = Program { project, quick: arguments.quick };
+    if arguments.scaling {
+        let report: scaling::Report = program.ask("scaling", &[])?;
+        print!("{}{}", report.cells().on_screen(), report.notes());
+    } else if arguments.targets || arguments.long.is_some() {
+        let report = program.targets(arguments.long, arguments.long.is_some())?;
+        print!("{}\n{}", targets::cells(&report.targets).on_screen(), report.tenths().on_screen());
+    } else if !arguments.rows.is_empty() {
+        let wanted: Vec<&str> = arguments.rows.iter().map(String::as_str).collect();
+        let peers = peers::set_up(project, &wanted);
+        let report = program.rows(arguments, &peers)?;
+        print!("{}\n{}", report.cells().on_screen(), targets::cells(&report.targets()).on_screen());
+    } else {
+        whole(&program, arguments)?;
     }
-    if !arguments.rows.is_empty() {
-        measure.args(["--rows", &arguments.rows.join(",")]);
-    }
-    let whole = !arguments.quick && arguments.rows.is_empty();
-    let peers = if whole { peers::set_up(project) } else { Peers { arguments: Vec::new(), missing: Vec::new() } };
-    measure.args(&peers.arguments);
-    say("Measuring. It takes some minutes and wants the machine for itself.");
-    let output = measure.current_dir(&project.root).stderr(Stdio::inherit()).output().context("cannot start it")?;
-    ensure!(output.status.success(), "the measurement failed; what is wrong stands above");
-    let text = String::from_utf8(output.stdout).context("the figures are no text")?;
-    let last = text.lines().last().context("there are no figures")?;
-    let report: Report = serde_json::from_str(last).context("the figures are not what was expected")?;
-    println!("{}", on_screen(&report));
-    aims(&report).iter().for_each(|aim| println!("{aim}"));
-    if !whole {
-        return Ok(());
-    }
-    let file = project.root.join(PAGE);
-    let page = fs::read_to_string(&file).with_context(|| format!("cannot read {PAGE}"))?;
-    fs::write(&file, with_results(&page, &results(&report, &peers.missing))?)
-        .with_context(|| format!("cannot write {PAGE}"))?;
-    say(&format!("{PAGE} is written"));
+    say(&format!("It took {}.", seconds(began.elapsed())));
     Ok(())
 }
 
-const HEAD: [&str; 10] = [
-    "row",
-    "alerts/s",
-    "of the floor",
-    "MB/s",
-    "CPU µs",
-    "CPU µs, Redis",
-    "half load: p50, p99 ms",
-    "1 %: p50, p99 ms",
-    "memory MB",
-    "what it is",
-];
-
-/// The table's cells, as both tables show them.
-fn cells(report: &Report) -> Vec<[String; HEAD.len()]> {
-    let floor = rate(report, "floor");
-    let latency = |of: Option<[f64; 2]>| {
-        of.map_or_else(|| "–".into(), |[p50, p99]| format!("{:.2}, {:.2}", p50 / 1e3, p99 / 1e3))
-    };
-    let row = |row: &Row| {
-        [
-            row.name.clone(),
-            format!("{:.0}", row.alerts_per_second[1]),
-            floor.map_or_else(|| "–".into(), |floor| format!("{:.3}", row.alerts_per_second[1] / floor)),
-            format!("{:.1}", row.bytes_per_second / 1e6),
-            format!("{:.1}", row.host_us),
-            row.server_us.map_or_else(|| "–".into(), |us| format!("{us:.1}")),
-            latency(row.half_load),
-            latency(row.low_load),
-            format!("{:.1}", row.memory as f64 / 1e6),
-            row.about.clone(),
-        ]
-    };
-    report.rows.iter().map(row).collect()
-}
-
-fn rate(report: &Report, name: &str) -> Option<f64> {
-    report.rows.iter().find(|row| row.name == name).map(|row| row.alerts_per_second[1])
-}
-
-/// What was aimed at and what it came to.
-fn aims(report: &Report) -> Vec<String> {
-    let aim = |(name, beside, share): &(&str, &str, f64)| {
-        let reached = rate(report, name)? / rate(report, beside)?;
-        let word = if reached >= *share { "reached" } else { "not reached" };
-        Some(format!("{name} is at {reached:.3} of {beside}; the aim is {share}: {word}"))
-    };
-    AIMS.iter().filter_map(aim).collect()
-}
-
-fn on_screen(report: &Report) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(HEAD);
-    table.add_rows(cells(report));
-    for column in 1..HEAD.len() - 1 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+/// Everything, into the page.
+fn whole(program: &Program<'_>, arguments: &Arguments) -> Result<()> {
+    let peers = if arguments.quick { Peers::default() } else { peers::set_up(program.project, &peers::ALL) };
+    say("Measuring. It takes about a quarter of an hour and wants the machine for itself.");
+    let began = Instant::now();
+    let rows = program.rows(arguments, &peers)?;
+    println!("{}", rows.cells().on_screen());
+    let aims = program.targets(None, false)?;
+    let scaling: scaling::Report = program.ask("scaling", &[])?;
+    let took = began.elapsed();
+    println!("{}", scaling.cells().on_screen());
+    let tenths = aims.tenths();
+    let all: Vec<_> = rows.targets().into_iter().chain(aims.targets).chain(scaling.targets()).collect();
+    let all = targets::cells(&all);
+    println!("{}", all.on_screen());
+    if arguments.quick {
+        return Ok(());
     }
-    table
-}
-
-/// What stands between the marks.
-fn results(report: &Report, missing: &[String]) -> String {
-    let mut text = String::new();
-    // Writing into a string cannot fail.
-    let _ = writeln!(text, "Machine: {}.\n", machine());
-    let _ = writeln!(text, "Versions: {}.\n", versions());
-    let _ = writeln!(
-        text,
-        "Settings: {}; {} alerts read and committed together; rows that reuse an instance do so {} times; Redis on the same machine, \
-         over a unix socket, nothing written to disk; {} runs of about {} s each, the rows in turn, and each figure is the median.\n",
-        report.alerts, report.batch, report.reuse, report.runs, report.seconds
+    let results = format!(
+        "Machine: {}.\n\nVersions: {}.\n\nSettings: {}. It took {}.\n\n### Rows\n{}\n{}\n### Targets\n{}\n### A long run, in tenths\n{}\n\
+         ### One thing at a time\nThe row fresh, with one thing changed.\n\n{}\n{}",
+        page::machine(),
+        page::versions(),
+        rows.settings(),
+        seconds(took),
+        rows.cells().in_page(),
+        rows.notes(&peers.missing),
+        all.in_page(),
+        tenths.in_page(),
+        scaling.cells().in_page(),
+        scaling.notes(),
     );
-    let _ = writeln!(text, "| {} |\n|---|{}---|", HEAD.join(" | "), "---:|".repeat(HEAD.len() - 2));
-    for cells in cells(report) {
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    }
-    text.push('\n');
-    for row in &report.rows {
-        let [least, _, most] = row.alerts_per_second;
-        let _ = writeln!(text, "- {}: {} alerts a run, from {least:.0}/s to {most:.0}/s.", row.name, row.alerts);
-    }
-    missing.iter().for_each(|peer| {
-        let _ = writeln!(text, "- Not available: {peer}.");
-    });
-    text.push('\n');
-    aims(report).iter().for_each(|aim| {
-        let _ = writeln!(text, "- {aim}.");
-    });
-    text
+    page::write(program.project, &results)?;
+    say(&format!("{} is written", page::PAGE));
+    Ok(())
 }
 
-fn machine() -> String {
-    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
-    let (cpus, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
-    let value = |text: &str, name: &str| {
-        text.lines()
-            .find_map(|line| Some(line.strip_prefix(name)?.split_once(':')?.1.trim().to_owned()))
-            .unwrap_or_default()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let gigabytes =
-        value(&memory, "MemTotal").split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 20;
-    let kernel = read("/proc/sys/kernel/osrelease");
-    format!("{cores} cores of {}, {gigabytes} GiB, Linux {}", value(&cpus, "model name"), kernel.trim())
+/// The program that measures.
+struct Program<'a> {
+    project: &'a Project,
+    quick: bool,
 }
 
-fn versions() -> String {
-    let first = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()
-    };
-    let commit = first("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]);
-    let redis = first("redis-server", &["--version"]);
-    let redis = redis.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default();
-    format!(
-        "dossier {} ({commit}), {}, redis-server {redis}",
-        env!("CARGO_PKG_VERSION"),
-        first("rustc", &["--version"])
-    )
-}
-
-/// The page with other results.
-fn with_results(page: &str, results: &str) -> Result<String> {
-    let around = || {
-        let (before, rest) = page.split_once(BEGIN)?;
-        let (_, after) = rest.split_once(END)?;
-        Some(format!("{before}{BEGIN}{results}{END}{after}"))
-    };
-    around().with_context(|| format!("{PAGE} has lost the marks of its results: {} and {}", BEGIN.trim(), END.trim()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report() -> Report {
-        let row = |name: &str, rate: f64| Row {
-            name: name.into(),
-            about: "a row".into(),
-            alerts: 1,
-            alerts_per_second: [rate, rate, rate],
-            bytes_per_second: rate,
-            host_us: 1.0,
-            server_us: None,
-            half_load: Some([1000.0, 2000.0]),
-            low_load: None,
-            memory: 1 << 20,
-        };
-        let rows = vec![row("floor", 100.0), row("fresh", 25.0), row("reuse", 44.0)];
-        Report { alerts: "alerts".into(), batch: 100, reuse: 1000, runs: 5, seconds: 3.0, rows }
+impl Program<'_> {
+    fn rows(&self, arguments: &Arguments, peers: &Peers) -> Result<rows::Report> {
+        let mut words = vec!["--runs".into(), arguments.runs.to_string().into()];
+        if !arguments.rows.is_empty() {
+            words.extend(["--rows".into(), arguments.rows.join(",").into()]);
+        }
+        words.extend(peers.arguments.clone());
+        self.ask("measure", &words)
     }
 
-    #[test]
-    fn an_aim_that_is_missed_is_said() {
-        let aims = aims(&report());
-        assert_eq!(aims[0], "fresh is at 0.250 of floor; the aim is 0.25: reached");
-        assert_eq!(aims[1], "reuse is at 0.440 of floor; the aim is 0.45: not reached");
+    fn targets(&self, long: Option<u64>, only_long: bool) -> Result<targets::Report> {
+        let mut words = vec!["--long".into(), long.unwrap_or(LONG).to_string().into()];
+        words.extend(only_long.then(|| "--only-long".into()));
+        self.ask("targets", &words)
     }
 
-    #[test]
-    fn only_what_is_between_the_marks_is_written() {
-        let page = format!("a\n{BEGIN}old\n{END}b\n");
-        let page = with_results(&page, &results(&report(), &[])).unwrap();
-        assert!(page.starts_with("a\n") && page.ends_with("b\n") && !page.contains("old"));
-        assert!(page.contains("| fresh | 25 | 0.250 |") && page.contains("| 1.00, 2.00 | – |"));
-        assert!(with_results("a", "new").is_err());
+    /// Runs one of its parts and reads what it prints at the end.
+    fn ask<T: DeserializeOwned>(&self, part: &str, arguments: &[std::ffi::OsString]) -> Result<T> {
+        let mut measure = Command::new(self.project.program("dossier-bench"));
+        measure.arg(part).args(self.quick.then_some("--quick")).args(arguments).current_dir(&self.project.root);
+        measure.env("PEER_GUESTS", peers::guests(self.project));
+        let output = measure.stderr(Stdio::inherit()).output().context("cannot start it")?;
+        ensure!(output.status.success(), "the measurement failed; what is wrong stands above");
+        let text = String::from_utf8(output.stdout).context("the figures are no text")?;
+        let last = text.lines().last().context("there are no figures")?;
+        serde_json::from_str(last).context("the figures are not what was expected")
     }
 }

@@ -69,13 +69,19 @@ Examples:
     Faults(faults::Arguments),
     /// Measure dossier beside what the same queue can do without it, and write docs/performance.md
     ///
-    /// Builds in release, starts a redis-server of its own, and takes the same alerts through every row of the table.
+    /// Builds in release, starts a redis-server of its own, and takes the same alerts through every row of the table; then measures what
+    /// was aimed at beside rates, and what changes with workers, batch, size, steps and so on. Without options all of it, into the
+    /// page; an option that says "only" measures that part and prints it.
     #[command(after_help = "\
 Examples:
-  cargo xtask bench
-  cargo xtask bench --quick                  Seconds: does it work?
+  cargo xtask bench                          All of it: about a quarter of an hour
+  cargo xtask bench --quick                  A minute: does it work?
   cargo xtask bench --rows floor,fresh
-  cargo xtask bench --micro                  What the parts of an alert's way take")]
+  cargo xtask bench --rows fresh,vrl         Peers are built first: some minutes, once
+  cargo xtask bench --scaling
+  cargo xtask bench --long 10000000          Cost and memory over ten million alerts
+  cargo xtask bench --micro                  What the parts of an alert's way take
+  cargo xtask bench --check                  Has anything become dearer? Instructions, not time")]
     Bench(bench::Arguments),
     /// Feed nonsense to everything that reads what comes from outside, and look for new ways through it
     ///

@@ -129,6 +129,22 @@ pub fn redis() -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that there is a valgrind.
+///
+/// # Errors
+/// There is none, and it may not be installed.
+pub fn valgrind() -> Result<()> {
+    let there = || quietly(Command::new("valgrind").arg("--version"));
+    if there() {
+        return Ok(());
+    }
+    let by_hand = "valgrind is not on PATH; install it (Debian, Ubuntu: sudo apt-get install valgrind; Fedora: sudo dnf install \
+                   valgrind) and run this again";
+    apt(&["valgrind"]).context(by_hand)?;
+    ensure!(there(), by_hand);
+    Ok(())
+}
+
 /// Sees to it that plugins in C, JavaScript and Python can be built, where that needs no question. Where it cannot be, their tests say
 /// that they did not run.
 pub fn languages() {

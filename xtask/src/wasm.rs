@@ -73,7 +73,10 @@ fn built(root: &Path, folder: &str, name: &str) -> PathBuf {
 }
 
 /// Finds a toolchain, and installs Debian's where there is none and that needs no question.
-fn toolchain(root: &Path) -> Result<Toolchain> {
+///
+/// # Errors
+/// There is none; the text says what to install.
+pub fn toolchain(root: &Path) -> Result<Toolchain> {
     let memory = root.join("target/wasm/rustup-cannot");
     let find = || Toolchain::find(&memory, &mut |line| say(line));
     find().or_else(|missing| {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -104,14 +106,14 @@ impl Place for DirectoryPlace {
         Ok(Box::new(DirectorySender { hidden: self.hidden(), pending: self.root.join("pending"), next: 0 }))
     }
 
-    fn watch(&self, count: u64, patience: Duration) -> Result<JoinHandle<Result<Seen>>> {
+    fn watch(&self, count: Arc<AtomicU64>, patience: Duration) -> Result<JoinHandle<Result<Seen>>> {
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         inotify::add_watch(&watch, self.root.join("pending"), inotify::WatchFlags::DELETE)?;
         Ok(std::thread::spawn(move || {
             let (mut seen, began) = (Vec::new(), Instant::now());
             let mut buffer = vec![MaybeUninit::uninit(); 1 << 16];
             let mut reader = inotify::Reader::new(&watch, &mut buffer);
-            while (seen.len() as u64) < count && began.elapsed() < patience {
+            while (seen.len() as u64) < count.load(Ordering::Relaxed) && began.elapsed() < patience {
                 match reader.next() {
                     Ok(event) => {
                         let number = event.file_name().and_then(|name| number(&name.to_string_lossy()));

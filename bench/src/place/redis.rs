@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -104,11 +106,11 @@ impl Place for RedisPlace<'_> {
         Ok(Box::new(RedisSender(stream)))
     }
 
-    fn watch(&self, count: u64, patience: Duration) -> Result<JoinHandle<Result<Seen>>> {
+    fn watch(&self, count: Arc<AtomicU64>, patience: Duration) -> Result<JoinHandle<Result<Seen>>> {
         let mut connection = self.server.connection()?;
         Ok(std::thread::spawn(move || {
             let (mut seen, mut last, began) = (Vec::new(), "0".to_owned(), Instant::now());
-            while (seen.len() as u64) < count && began.elapsed() < patience {
+            while (seen.len() as u64) < count.load(Ordering::Relaxed) && began.elapsed() < patience {
                 let mut command = redis::cmd("XREAD");
                 command.arg("COUNT").arg(1000).arg("BLOCK").arg(200).arg("STREAMS").arg(STORE).arg(&last);
                 let reply: Value = command.query(&mut connection)?;

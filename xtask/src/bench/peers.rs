@@ -1,13 +1,17 @@
 //! What dossier is compared with, where it can be had: built and installed apart from the project, below target/.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use dossier_authoring::toolchain::TARGET;
 
 use crate::setup::{Project, done, say};
+use crate::wasm;
 
 /// What is measured beside the rows that are always there.
+#[derive(Debug, Default)]
 pub struct Peers {
     /// What the program of the benchmark is told of them.
     pub arguments: Vec<OsString>,
@@ -15,21 +19,21 @@ pub struct Peers {
     pub missing: Vec<String>,
 }
 
-/// Builds and installs them.
-pub fn set_up(project: &Project) -> Peers {
-    let mut peers = Peers {
-        arguments: Vec::new(),
-        missing: vec![
-            "extism (a crate that hosts the same kind of plugins): its releases need a wasmtime that needs a later Rust than ours"
-                .to_owned(),
-        ],
-    };
-    for (option, what, get) in
-        [("--vrl", "VRL", vrl as fn(&Project) -> Result<OsString>), ("--python", "the Python worker", python)]
-    {
+/// Every row of a peer.
+pub const ALL: [&str; 4] = ["vrl", "extism", "extism-fresh", "python"];
+
+/// Builds and installs those that these rows are of.
+pub fn set_up(project: &Project, rows: &[&str]) -> Peers {
+    let mut peers = Peers::default();
+    let kinds = [
+        ("vrl", "VRL", (|project| library(project, "peer-vrl")) as fn(&Project) -> Result<OsString>),
+        ("extism", "extism", extism),
+        ("python", "the Python worker", python),
+    ];
+    for (name, what, get) in kinds.into_iter().filter(|(name, ..)| rows.iter().any(|row| row.starts_with(name))) {
         say(&format!("Setting up {what}."));
         match get(project) {
-            Ok(program) => peers.arguments.extend([option.into(), program]),
+            Ok(program) => peers.arguments.extend([format!("--{name}").into(), program]),
             Err(error) => {
                 let missing = format!("{what}: {error:#}");
                 say(&format!("It will be missing from the table. {missing}"));
@@ -40,12 +44,26 @@ pub fn set_up(project: &Project) -> Peers {
     peers
 }
 
-fn vrl(project: &Project) -> Result<OsString> {
+/// Where the guests of extism are.
+pub fn guests(project: &Project) -> PathBuf {
+    project.root.join("target/wasm").join(TARGET).join("release")
+}
+
+/// A peer that is a library. The first time takes some minutes.
+fn library(project: &Project, package: &str) -> Result<OsString> {
     let target = project.root.join("target/peers");
-    let mut cargo = project.cargo(&["build", "--release", "--locked"]);
-    cargo.current_dir(project.root.join("bench/peers")).arg("--target-dir").arg(&target);
+    let mut cargo = project.cargo(&["build", "--release", "--locked", "--package", package, "--target-dir"]);
+    cargo.arg(&target).current_dir(project.root.join("bench/peers"));
     done("cargo build in bench/peers", cargo.status())?;
-    Ok(target.join("release/peer-vrl").into())
+    let file = format!("{}{}{}", std::env::consts::DLL_PREFIX, package.replace('-', "_"), std::env::consts::DLL_SUFFIX);
+    Ok(target.join("release").join(file).into())
+}
+
+/// extism, and the plugins as its guests.
+fn extism(project: &Project) -> Result<OsString> {
+    let mut cargo = wasm::toolchain(&project.root)?.build(&project.root.join("bench/peers/guests"));
+    done("cargo build in bench/peers/guests", cargo.args(["--locked", "--quiet"]).status())?;
+    library(project, "peer-extism")
 }
 
 fn python(project: &Project) -> Result<OsString> {
