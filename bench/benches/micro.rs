@@ -32,7 +32,7 @@ fn call(stand: &Stand, bencher: Bencher<'_, '_>, step: &str) {
     let (step, given) = (stand.step(step), stand.given());
     let answer = stand.runtime.block_on(step.enrich(Arc::clone(&given))).0;
     assert!(answer.is_ok(), "{answer:?}");
-    bencher.bench_local(|| stand.runtime.block_on(step.enrich(Arc::clone(&given))));
+    bencher.bench_local(|| stand.finish(step.enrich(Arc::clone(&given))));
 }
 
 fn main() {

@@ -106,11 +106,17 @@ pub struct Found {
 pub fn addresses(alert: &Alert<'_>) -> Result<Vec<Found>, Failure> {
     let mut addresses: Vec<Found> = Vec::new();
     for observable in alert.observables_of("ip") {
-        let Some(address) = parse_address(&observable.value) else {
-            log::debug(&format!("no address: {:?}", observable.value));
-            continue;
+        let (address, text) = match observable.value.parse::<Ipv4Addr>() {
+            // There is one way to write an IPv4 address that is read as one: this is it.
+            Ok(address) => (IpAddr::V4(address), observable.value),
+            Err(_) => {
+                let Some(address) = parse_address(&observable.value) else {
+                    log::debug(&format!("no address: {:?}", observable.value));
+                    continue;
+                };
+                (address, address.to_string())
+            }
         };
-        let text = address.to_string();
         match addresses.iter_mut().find(|found| found.text == text) {
             Some(found) if found.roles.contains(&observable.role) => {}
             Some(found) => found.roles.push(observable.role),

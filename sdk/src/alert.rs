@@ -87,6 +87,13 @@ impl<'a> Alert<'a> {
             .map_err(|error| Failure::internal(format!("result of step \"{step}\" has an unexpected form: {error}")))
     }
 
+    /// What stands at a JSON pointer in the result of a step of an earlier stage, as JSON text: for a type that borrows from it,
+    /// or an [`Object`](crate::Object), which is the cheap way to read a large result. The pointer `""` is the whole result.
+    #[must_use]
+    pub fn enrichment_raw(&self, step: &str, pointer: &str) -> Option<String> {
+        self.0.enrichment(step, pointer)
+    }
+
     /// The steps of earlier stages that gave a result, in the operator's order.
     #[must_use]
     pub fn steps(&self) -> Vec<String> {

@@ -63,6 +63,7 @@ mod host;
 mod host;
 pub mod http;
 pub mod log;
+mod object;
 #[doc(hidden)]
 pub mod runtime;
 mod settings;
@@ -73,6 +74,7 @@ pub mod testing;
 pub use address::{Found, Scope, addresses, parse_address};
 pub use alert::Alert;
 pub use bindings::dossier::plugin::types::{Answer, Description, Failure, Label, Observable, Retry, Stage, Verdict};
+pub use object::Object;
 pub use settings::NoSettings;
 pub use {serde, serde_json};
 

@@ -20,7 +20,8 @@ pub fn lookup<T: DeserializeOwned>(table: &str, key: &str) -> Result<Option<T>, 
     })
 }
 
-/// As [`lookup`], as JSON text.
+/// As [`lookup`], as JSON text: to pass a row on as it stands, or to take a few columns of it with [`Object`](crate::Object),
+/// which makes nothing of the others.
 ///
 /// # Errors
 /// [`TableError::Denied`] when the table is not granted to this step.

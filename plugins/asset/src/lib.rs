@@ -14,9 +14,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
-use dossier_sdk::{Alert, Answer, Failure, Observable, Plugin, parse_address, tables};
+use std::net::Ipv4Addr;
+
+use dossier_sdk::{Alert, Answer, Failure, Object, Observable, Plugin, parse_address, tables};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 /// What a criticality may be called, the lowest first.
 const CRITICALITIES: [&str; 4] = ["low", "medium", "high", "critical"];
@@ -44,7 +46,8 @@ struct Match {
 #[derive(Serialize)]
 struct Known {
     matched: Vec<Match>,
-    asset: Map<String, Value>,
+    /// The row as the table has it.
+    asset: Box<RawValue>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +60,9 @@ struct Found {
 impl Assets {
     /// The keys under which an observable may stand in the table, the best first.
     fn keys(&self, observable: &Observable) -> Vec<String> {
+        if observable.value.parse::<Ipv4Addr>().is_ok() {
+            return vec![observable.value.clone()];
+        }
         if let Some(address) = parse_address(&observable.value) {
             return vec![address.to_string()];
         }
@@ -71,9 +77,9 @@ impl Assets {
 }
 
 /// The place of a row's criticality in `CRITICALITIES`.
-fn rank(asset: &Map<String, Value>) -> Option<usize> {
-    let text = asset.get("criticality")?.as_str()?.trim();
-    CRITICALITIES.iter().position(|name| name.eq_ignore_ascii_case(text))
+fn rank(asset: &RawValue) -> Option<usize> {
+    let text = Object::parse(asset.get()).ok()?.text("/criticality")?;
+    CRITICALITIES.iter().position(|name| name.eq_ignore_ascii_case(text.trim()))
 }
 
 impl Plugin for Assets {
@@ -92,14 +98,14 @@ impl Plugin for Assets {
         let mut assets: Vec<Known> = Vec::new();
         for observable in observables {
             for key in self.keys(&observable) {
-                let Some(asset) = tables::lookup::<Map<String, Value>>(&self.table, &key)? else {
+                let Some(asset) = tables::raw(&self.table, &key)? else {
                     continue;
                 };
                 let Observable { kind, role, value } = observable;
                 let matched = Match { kind, role, value };
-                match assets.iter_mut().find(|known| known.asset == asset) {
+                match assets.iter_mut().find(|known| known.asset.get() == asset) {
                     Some(known) => known.matched.push(matched),
-                    None => assets.push(Known { matched: vec![matched], asset }),
+                    None => assets.push(Known { matched: vec![matched], asset: RawValue::from_string(asset)? }),
                 }
                 break;
             }
@@ -114,7 +120,7 @@ dossier_sdk::export!(Assets);
 #[cfg(test)]
 mod tests {
     use dossier_sdk::testing::{Case, configure};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -16,11 +16,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use dossier_sdk::{Alert, Answer, Failure, Plugin, Scope, addresses, tables};
+use dossier_sdk::{Alert, Answer, Failure, Object, Plugin, Scope, addresses, tables};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,28 +36,28 @@ impl Default for Geo {
 }
 
 #[derive(Serialize)]
-struct Located {
-    address: String,
-    roles: Vec<String>,
-    scope: Scope,
-    #[serde(flatten)]
-    place: Place,
+struct Found {
+    addresses: Vec<Located>,
+    countries: BTreeSet<String>,
 }
 
-#[derive(Debug, Default, PartialEq, Serialize)]
-struct Place {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    country_code: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    country: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    city: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<Location>,
+#[derive(Serialize)]
+struct Located {
+    address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     asn: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    city: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<Location>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<String>,
+    roles: Vec<String>,
+    scope: Scope,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -66,42 +66,49 @@ struct Location {
     lon: f64,
 }
 
-impl Place {
+impl Located {
+    fn new(found: dossier_sdk::Found) -> Self {
+        let dossier_sdk::Found { text: address, roles, scope } = found;
+        Self {
+            address,
+            asn: None,
+            city: None,
+            country: None,
+            country_code: None,
+            location: None,
+            network: None,
+            roles,
+            scope,
+        }
+    }
+
     /// Takes from a row what is not known yet.
-    fn add(&mut self, row: &Value) {
-        let text = |paths: &[&str]| {
-            paths.iter().find_map(|path| row.pointer(path)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
+    fn add(&mut self, row: &Object) {
+        let text = |known: &mut Option<String>, paths: &[&str]| {
+            if known.is_none() {
+                let texts = || paths.iter().filter_map(|path| row.text(path));
+                *known = texts().find(|text| !text.is_empty()).map(Cow::into_owned);
+            }
         };
         // CSV tables give numbers as text.
-        let number = |paths: &[&str]| {
-            paths.iter().find_map(|path| {
-                row.pointer(path).and_then(|value| value.as_f64().or_else(|| value.as_str()?.parse().ok()))
-            })
-        };
-        self.country_code = self
-            .country_code
-            .take()
-            .or_else(|| text(&["/country_code", "/country/iso_code", "/registered_country/iso_code"]));
-        self.country = self
-            .country
-            .take()
-            .or_else(|| text(&["/country_name", "/country/names/en", "/country", "/registered_country/names/en"]));
-        self.city = self.city.take().or_else(|| text(&["/city/names/en", "/city_name", "/city"]));
+        let number = |paths: &[&str]| paths.iter().find_map(|path| row.number(path));
+        text(&mut self.country_code, &["/country_code", "/country/iso_code", "/registered_country/iso_code"]);
+        text(&mut self.country, &["/country_name", "/country/names/en", "/country", "/registered_country/names/en"]);
+        text(&mut self.city, &["/city/names/en", "/city_name", "/city"]);
         if self.location.is_none() {
             let lat = number(&["/location/latitude", "/latitude", "/lat"]);
             let lon = number(&["/location/longitude", "/longitude", "/lon"]);
             self.location = lat.zip(lon).map(|(lat, lon)| Location { lat, lon });
         }
         if self.asn.is_none() {
-            let bare = || text(&["/asn"])?.trim_start_matches("AS").parse().ok();
+            let bare = || row.text("/asn")?.trim_start_matches("AS").parse().ok();
             let asn =
                 number(&["/autonomous_system_number", "/asn"]).filter(|asn| (0.0..=f64::from(u32::MAX)).contains(asn));
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within u32 by the filter")]
             let asn = asn.map(|asn| asn as u64);
             self.asn = asn.or_else(bare);
         }
-        self.network =
-            self.network.take().or_else(|| text(&["/autonomous_system_organization", "/as_name", "/as_organization"]));
+        text(&mut self.network, &["/autonomous_system_organization", "/as_name", "/as_organization"]);
     }
 }
 
@@ -115,18 +122,18 @@ impl Plugin for Geo {
     fn enrich(&self, alert: &Alert) -> Result<Answer, Failure> {
         let mut located = Vec::new();
         for found in addresses(alert)? {
-            let mut place = Place::default();
-            if found.scope == Scope::Public {
+            let mut one = Located::new(found);
+            if one.scope == Scope::Public {
                 for table in [Some(&self.table), self.asn_table.as_ref()].into_iter().flatten() {
-                    if let Some(row) = tables::lookup::<Value>(table, &found.text)? {
-                        place.add(&row);
+                    if let Some(row) = tables::raw(table, &one.address)? {
+                        one.add(&Object::parse(&row)?);
                     }
                 }
             }
-            located.push(Located { address: found.text, roles: found.roles, scope: found.scope, place });
+            located.push(one);
         }
-        let countries: BTreeSet<_> = located.iter().filter_map(|one| one.place.country_code.as_deref()).collect();
-        Answer::of(&serde_json::json!({ "addresses": located, "countries": countries }))
+        let countries = located.iter().filter_map(|one| one.country_code.clone()).collect();
+        Answer::of(&Found { addresses: located, countries })
     }
 }
 
@@ -135,9 +142,17 @@ dossier_sdk::export!(Geo);
 #[cfg(test)]
 mod tests {
     use dossier_sdk::testing::{Case, configure};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    /// What is taken from rows, in this order.
+    fn located(rows: &[Value]) -> Value {
+        let found = dossier_sdk::Found { text: "2.125.160.216".into(), roles: Vec::new(), scope: Scope::Public };
+        let mut located = Located::new(found);
+        rows.iter().for_each(|row| located.add(&Object::parse(&row.to_string()).unwrap()));
+        serde_json::to_value(located).unwrap()
+    }
 
     fn run(case: &Case, settings: Value) -> Value {
         serde_json::from_str(&case.run(&configure::<Geo>(settings).unwrap()).unwrap().fields).unwrap()
@@ -161,15 +176,15 @@ mod tests {
 
     #[test]
     fn flat_and_nested_layouts_say_the_same() {
-        let mut flat = Place::default();
-        flat.add(&json!({"country_code": "GB", "country": "United Kingdom", "city": "London", "lat": "51.5", "lon": "-0.1", "asn": "AS5089"}));
-        let mut nested = Place::default();
-        nested.add(&json!({"country": {"iso_code": "GB", "names": {"en": "United Kingdom"}}, "city": {"names": {"en": "London"}},
-            "location": {"latitude": 51.5, "longitude": -0.1}}));
-        nested.add(&json!({"autonomous_system_number": 5089}));
-        assert_eq!(flat, nested);
-        assert_eq!(flat.asn, Some(5089));
-        assert_eq!(flat.country.as_deref(), Some("United Kingdom"));
+        let flat = located(&[
+            json!({"country_code": "GB", "country": "United Kingdom", "city": "London", "lat": "51.5", "lon": "-0.1",
+            "asn": "AS5089"}),
+        ]);
+        let nested = json!({"country": {"iso_code": "GB", "names": {"en": "United Kingdom"}}, "city": {"names": {"en": "London"}},
+            "location": {"latitude": 51.5, "longitude": -0.1}});
+        assert_eq!(flat, located(&[nested, json!({"autonomous_system_number": 5089})]));
+        assert_eq!(flat["asn"], 5089);
+        assert_eq!(flat["country"], "United Kingdom");
     }
 
     #[test]

@@ -34,9 +34,8 @@ mod api;
 use std::collections::BTreeSet;
 
 use api::{Api, Opinion};
-use dossier_sdk::{Alert, Answer, Failure, Found, Plugin, Scope, addresses, log, tables};
+use dossier_sdk::{Alert, Answer, Failure, Found, Object, Plugin, Scope, addresses, log, tables};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -104,11 +103,6 @@ struct Overall<'a> {
     api_skipped: Vec<String>,
 }
 
-/// A number as it may stand in a row: CSV tables give numbers as text.
-fn number(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number: &f64| number.is_finite())
-}
-
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 100")]
 fn points(score: f64) -> u8 {
     score.clamp(0.0, 100.0).round() as u8
@@ -116,14 +110,15 @@ fn points(score: f64) -> u8 {
 
 impl Feed {
     /// What being in this feed with this row means.
-    fn listed(&self, address: &str, row: &Map<String, Value>) -> Listed<'_> {
-        let value = self.score.as_ref().and_then(|column| {
-            let value = row.get(column).and_then(number);
+    fn listed(&self, address: &str, row: &str) -> Result<Listed<'_>, Failure> {
+        let mut value = None;
+        if let Some(column) = &self.score {
+            // CSV tables give numbers as text.
+            value = Object::parse(row)?.field_number(column);
             if value.is_none() {
                 log::warn(&format!("table \"{}\": row of {address} has no number in column \"{column}\"", self.table));
             }
-            value
-        });
+        }
         let base = self.base.unwrap_or(match self.category {
             Category::C2 => 95.0,
             Category::TorExit => 60.0,
@@ -135,7 +130,7 @@ impl Feed {
         } else {
             points(self.weight.mul_add(value.unwrap_or(0.0), base))
         };
-        Listed { table: &self.table, category: self.category, score, value }
+        Ok(Listed { table: &self.table, category: self.category, score, value })
     }
 }
 
@@ -147,8 +142,8 @@ impl Reputation {
             if found.scope != Scope::Public && feed.category != Category::Trusted {
                 continue;
             }
-            if let Some(row) = tables::lookup::<Map<String, Value>>(&feed.table, &found.text)? {
-                feeds.push(feed.listed(&found.text, &row));
+            if let Some(row) = tables::raw(&feed.table, &found.text)? {
+                feeds.push(feed.listed(&found.text, &row)?);
             }
         }
         let Found { text: address, roles, scope } = found;

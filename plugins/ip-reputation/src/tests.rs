@@ -2,7 +2,7 @@
 
 use dossier_sdk::http::{HttpError, Response};
 use dossier_sdk::testing::{Case, configure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 

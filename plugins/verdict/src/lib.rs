@@ -27,7 +27,7 @@ mod reasons;
 mod severity;
 
 use dossier_sdk::{Alert, Answer, Failure, Label, Plugin, Stage, Verdict};
-use earlier::{Assets, Geography, Reputations};
+use earlier::{Assets, Geography, Reputations, read};
 use serde::{Deserialize, Serialize};
 use severity::Severity;
 
@@ -88,11 +88,11 @@ struct Judge(Settings);
 
 /// What is known of an alert when it is judged.
 #[derive(Default)]
-struct Evidence {
+struct Evidence<'a> {
     severity: Option<Severity>,
-    reputation: Option<Reputations>,
-    assets: Option<Assets>,
-    geography: Option<Geography>,
+    reputation: Option<Reputations<'a>>,
+    assets: Option<Assets<'a>>,
+    geography: Option<Geography<'a>>,
 }
 
 /// What each part gives to the score.
@@ -121,7 +121,7 @@ struct Fields {
 }
 
 impl Judge {
-    fn weigh(&self, evidence: &Evidence) -> Points {
+    fn weigh(&self, evidence: &Evidence<'_>) -> Points {
         let Settings { weights, watch, .. } = &self.0;
         let trusted_source =
             evidence.reputation.as_ref().is_some_and(|reputation| reputation.trusted_source().is_some());
@@ -139,7 +139,7 @@ impl Judge {
         }
     }
 
-    fn label(&self, score: u8, evidence: &Evidence) -> Label {
+    fn label(&self, score: u8, evidence: &Evidence<'_>) -> Label {
         let thresholds = &self.0.thresholds;
         if score >= thresholds.malicious {
             Label::Malicious
@@ -169,11 +169,13 @@ impl Plugin for Judge {
 
     fn enrich(&self, alert: &Alert) -> Result<Answer, Failure> {
         let steps = &self.0.steps;
+        let result = |step: &str| alert.enrichment_raw(step, "");
+        let (reputation, assets, geography) = (result(&steps.reputation), result(&steps.asset), result(&steps.geo));
         let evidence = Evidence {
             severity: Severity::of(alert),
-            reputation: alert.enrichment(&steps.reputation)?,
-            assets: alert.enrichment(&steps.asset)?,
-            geography: alert.enrichment(&steps.geo)?,
+            reputation: read(&steps.reputation, reputation.as_deref())?,
+            assets: read(&steps.asset, assets.as_deref())?,
+            geography: read(&steps.geo, geography.as_deref())?,
         };
         let points = self.weigh(&evidence);
         let score = points.score();

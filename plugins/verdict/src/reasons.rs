@@ -1,12 +1,12 @@
 //! Why the verdict is what it is, in sentences, the weightiest first.
 
-use serde_json::Value;
+use std::ops::Deref;
 
-use crate::earlier::{Known, Listed, Reputed};
+use crate::earlier::{Known, Listed, Reputed, Text};
 use crate::{Evidence, Points};
 
 /// One sentence for each part that says something.
-pub(crate) fn of(evidence: &Evidence, points: &Points, watch: &[String]) -> Vec<String> {
+pub(crate) fn of(evidence: &Evidence<'_>, points: &Points, watch: &[String]) -> Vec<String> {
     let mut reasons: Vec<(f64, String)> = Vec::new();
     if let Some(reputation) = &evidence.reputation {
         if let Some(source) = reputation.trusted_source() {
@@ -25,7 +25,7 @@ pub(crate) fn of(evidence: &Evidence, points: &Points, watch: &[String]) -> Vec<
     }
     if let Some(assets) = &evidence.assets {
         let mut known: Vec<_> = assets.assets.iter().collect();
-        known.sort_by(|one, other| other.asset.share().total_cmp(&one.asset.share()));
+        known.sort_by(|one, other| other.share().total_cmp(&one.share()));
         for (place, asset) in known.into_iter().enumerate() {
             reasons.push((if place == 0 { points.asset } else { 0.0 }, described(asset)));
         }
@@ -41,7 +41,7 @@ pub(crate) fn of(evidence: &Evidence, points: &Points, watch: &[String]) -> Vec<
             let place = match (source.country.as_deref(), code) {
                 (Some(name), Some(code)) => Some(format!("{address} (source) is in {name} ({code})")),
                 (None, Some(code)) => Some(format!("{address} (source) is in {code}")),
-                _ if !matches!(source.scope.as_str(), "public" | "") => {
+                _ if !matches!(&*source.scope, "public" | "") => {
                     Some(format!("{address} (source) is a {} address", source.scope))
                 }
                 _ => None,
@@ -54,27 +54,27 @@ pub(crate) fn of(evidence: &Evidence, points: &Points, watch: &[String]) -> Vec<
     reasons.into_iter().map(|(_, reason)| reason).collect()
 }
 
-fn named(address: &Reputed) -> String {
+fn named(address: &Reputed<'_>) -> String {
     match address.roles.as_slice() {
-        [] => address.address.clone(),
-        roles => format!("{} ({})", address.address, roles.join(", ")),
+        [] => address.address.to_string(),
+        roles => format!("{} ({})", address.address, roles.iter().map(Text::deref).collect::<Vec<_>>().join(", ")),
     }
 }
 
-fn tables(address: &Reputed, category: &str) -> String {
+fn tables(address: &Reputed<'_>, category: &str) -> String {
     let tables: Vec<_> =
-        address.feeds.iter().filter(|feed| feed.category == category).map(|feed| feed.table.as_str()).collect();
+        address.feeds.iter().filter(|feed| feed.category == category).map(|feed| &*feed.table).collect();
     tables.join(", ")
 }
 
 /// What an address is, as the lists and the API have it.
-fn standing(address: &Reputed) -> String {
-    let is = |category: &str| address.categories.iter().any(|one| one == category);
+fn standing(address: &Reputed<'_>) -> String {
+    let is = |category: &str| address.categories.iter().any(|one| &**one == category);
     let mut facts = Vec::new();
     if is("c2") {
         facts.push("is a known command-and-control server".to_owned());
     }
-    let block: Vec<&Listed> = address.feeds.iter().filter(|feed| feed.category == "blocklist").collect();
+    let block: Vec<&Listed<'_>> = address.feeds.iter().filter(|feed| feed.category == "blocklist").collect();
     if !block.is_empty() {
         let lists: f64 = block.iter().map(|feed| feed.value.unwrap_or(1.0).max(1.0)).sum();
         facts.push(if lists < 2.0 { "is on a block list".to_owned() } else { format!("is on {lists:.0} block lists") });
@@ -105,23 +105,23 @@ fn joined(facts: &[String]) -> String {
     }
 }
 
-fn described(known: &Known) -> String {
-    let text = |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+fn described(known: &Known<'_>) -> String {
+    let text = |column| known.asset.text(column).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let first = known.matched.first();
-    let part = match first.map(|found| found.role.as_str()) {
+    let part = match first.map(|found| &*found.role) {
         Some("destination") => "the target ",
         Some("source") => "the source ",
         _ => "",
     };
-    let name = text(&known.asset.hostname).or_else(|| first.map(|found| found.value.clone())).unwrap_or_default();
-    let role = text(&known.asset.role);
+    let name = text("/hostname").or_else(|| first.map(|found| found.value.to_string())).unwrap_or_default();
+    let role = text("/role");
     let what = match &role {
         Some(role) => {
             format!("is {} {role}", if role.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) { "an" } else { "a" })
         }
         None => "is an asset".into(),
     };
-    match text(&known.asset.criticality) {
+    match text("/criticality") {
         Some(criticality) => format!("{part}{name} {what} of criticality {}", criticality.to_ascii_lowercase()),
         None => format!("{part}{name} {what}"),
     }
