@@ -51,7 +51,7 @@ pub struct Config {
     /// The file that it was read from.
     pub file: PathBuf,
     /// What the file held when it was read.
-    pub text: String,
+    pub text: Text,
     /// SHA-256 of the file's bytes, for the records.
     pub sha256: String,
     /// Where alerts wait.
@@ -72,6 +72,16 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The log.
     pub log: LogConfig,
+}
+
+/// The text of a configuration; it may hold passwords, so it is never printed.
+#[derive(Clone)]
+pub struct Text(pub String);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
 }
 
 /// Where alerts wait, are stored and go when they fail.

@@ -168,7 +168,7 @@ impl RawConfig {
         }
         Config {
             file: place.file.to_owned(),
-            text: place.text.to_owned(),
+            text: super::Text(place.text.to_owned()),
             sha256: crate::digest::sha256_hex(place.text.as_bytes()),
             queue: self.queue.finish(retention.map(|value| value.into_inner().0), place, findings),
             host: HostConfig {

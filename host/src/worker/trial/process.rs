@@ -143,7 +143,7 @@ impl Processes {
         let complaint = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
         let mut process = Process { child, input, output: BufReader::new(output), complaint };
         let Config { file, text, .. } = &*self.config;
-        let request = Request::Prepare { file: file.clone(), text: text.clone(), cast: pipeline.cast() };
+        let request = Request::Prepare { file: file.clone(), text: text.0.clone(), cast: pipeline.cast() };
         let said = match process.say(&request, b"").await {
             Ok(()) => wire::read(&mut process.output).await,
             Err(error) => Err(error),
