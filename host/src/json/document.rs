@@ -200,7 +200,7 @@ impl fmt::Debug for Part<'_> {
 
 /// A pointer's segment as the place in an array.
 fn index(segment: &str) -> Option<usize> {
-    let plain = !segment.starts_with('+') && !(segment.starts_with('0') && segment.len() > 1);
+    let plain = !(segment.starts_with('+') || segment.len() > 1 && segment.starts_with('0'));
     plain.then(|| segment.parse().ok()).flatten()
 }
 

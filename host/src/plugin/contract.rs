@@ -152,7 +152,7 @@ impl Prepared {
     /// Finds the functions, so that no instance has to look for them.
     fn new(linked: InstancePre<State>, version: &str) -> wasmtime::Result<Self> {
         let component = linked.component();
-        let enricher = component.get_export_index(None, &interface(ENRICHER, version));
+        let enricher = component.get_export_index(None, interface(ENRICHER, version));
         let function = |name| {
             let found = enricher.as_ref().and_then(|enricher| component.get_export_index(Some(enricher), name));
             found.ok_or_else(|| wasmtime::Error::msg(format!("it exports no {ENRICHER}.{name}")))
@@ -167,7 +167,7 @@ impl Prepared {
     /// It traps at its start, or does not fit its bounds.
     pub(super) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Plugin> {
         let instance = self.linked.instantiate_async(&mut *store).await?;
-        let enrich = instance.get_typed_func(store, &self.enrich)?;
+        let enrich = instance.get_typed_func(store, self.enrich)?;
         Ok(Plugin { instance, describe: self.describe, configure: self.configure, enrich })
     }
 }
