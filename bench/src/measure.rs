@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// How long a run is about to take, in seconds
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.5)]
     seconds: f64,
     /// How many runs each latency is the median of; none with 0
     #[arg(long, default_value_t = 3)]

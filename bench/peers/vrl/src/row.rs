@@ -19,7 +19,7 @@ impl Function for Row {
     }
 
     fn category(&self) -> &'static str {
-        Category::Enrichment.as_ref()
+        "Enrichment"
     }
 
     fn return_kind(&self) -> u16 {
