@@ -10,11 +10,6 @@
 #[macro_use]
 mod failpoint;
 
-/// Of every program that this library makes: the host, its twin with failpoints, and what it is measured with. An alert costs some
-/// hundred allocations, which this one serves in half of the time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub mod admin;
 pub mod alert;
 pub mod cli;
