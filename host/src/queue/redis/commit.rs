@@ -34,8 +34,7 @@ struct Chunk {
 /// For commit.lua: so that other clients are served in between.
 const COMMITTED: Chunk = Chunk { alerts: 200, bytes: 4 << 20 };
 
-/// For store.lua: a fifth cheaper than a hundred alerts in one, because what the server has just received is used while its processor still
-/// has it.
+/// For store.lua: a tenth cheaper than a hundred alerts in one, as what the server has just received is used while its cache has it.
 const STORED: Chunk = Chunk { alerts: 32, bytes: 256 << 10 };
 
 /// How many calls of store.lua are on their way at a time, each without waiting for the one before.
