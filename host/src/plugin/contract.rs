@@ -2,7 +2,7 @@
 //! them all. What each is stands in a file of its own.
 
 use wasmparser::{Parser, Payload};
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::{ComponentExportIndex, Instance, InstancePre, Linker, Resource, TypedFunc};
 use wasmtime::{Engine, Store};
 
 use super::host_calls::State;
@@ -89,10 +89,12 @@ impl Contract {
     /// # Errors
     /// The component imports a function that there is not, or does not export what the contract says.
     pub(super) fn prepare(self, linked: InstancePre<State>) -> wasmtime::Result<Prepared> {
-        Ok(match self {
-            Self::V1 => Prepared::V1(v1::PluginPre::new(linked)?),
-            Self::Next => Prepared::Next(next::PluginPre::new(linked)?),
-        })
+        // Whatever the version's world exports must be there.
+        match self {
+            Self::V1 => drop(v1::PluginPre::new(linked.clone())?),
+            Self::Next => drop(next::PluginPre::new(linked.clone())?),
+        }
+        Prepared::new(linked, self.version())
     }
 
     /// The call of `configure` as `wasmtime-wizer` wants it: in WAVE, whose strings escape `"` and `\` as JSON does. The JSON
@@ -138,29 +140,44 @@ fn unserved(exports: &[String]) -> String {
     }
 }
 
-/// A component with its imports, ready to be instantiated.
-pub(super) enum Prepared {
-    V1(v1::PluginPre<State>),
-    Next(next::PluginPre<State>),
+/// A component with its imports, ready to be instantiated. All versions have the same three functions in the same shapes.
+pub(super) struct Prepared {
+    linked: InstancePre<State>,
+    describe: ComponentExportIndex,
+    configure: ComponentExportIndex,
+    enrich: ComponentExportIndex,
 }
 
 impl Prepared {
+    /// Finds the functions, so that no instance has to look for them.
+    fn new(linked: InstancePre<State>, version: &str) -> wasmtime::Result<Self> {
+        let component = linked.component();
+        let enricher = component.get_export_index(None, &interface(ENRICHER, version));
+        let function = |name| {
+            let found = enricher.as_ref().and_then(|enricher| component.get_export_index(Some(enricher), name));
+            found.ok_or_else(|| wasmtime::Error::msg(format!("it exports no {ENRICHER}.{name}")))
+        };
+        let (describe, configure, enrich) = (function("describe")?, function("configure")?, function("enrich")?);
+        Ok(Self { describe, configure, enrich, linked })
+    }
+
     /// Makes an instance.
     ///
     /// # Errors
     /// It traps at its start, or does not fit its bounds.
     pub(super) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Plugin> {
-        Ok(match self {
-            Self::V1(prepared) => Plugin::V1(prepared.instantiate_async(store).await?),
-            Self::Next(prepared) => Plugin::Next(prepared.instantiate_async(store).await?),
-        })
+        let instance = self.linked.instantiate_async(&mut *store).await?;
+        let enrich = instance.get_typed_func(store, &self.enrich)?;
+        Ok(Plugin { instance, describe: self.describe, configure: self.configure, enrich })
     }
 }
 
-/// An instance.
-pub(super) enum Plugin {
-    V1(v1::Plugin),
-    Next(next::Plugin),
+/// An instance. What is called once in its life is looked for when it is: comparing the types of a function takes time.
+pub(super) struct Plugin {
+    instance: Instance,
+    describe: ComponentExportIndex,
+    configure: ComponentExportIndex,
+    enrich: TypedFunc<(Resource<AlertHandle>,), (Result<types::Answer, types::Failure>,)>,
 }
 
 impl Plugin {
@@ -169,10 +186,8 @@ impl Plugin {
     /// # Errors
     /// It traps, or is out of fuel.
     pub(super) async fn describe(&self, store: &mut Store<State>) -> wasmtime::Result<types::Description> {
-        match self {
-            Self::V1(plugin) => plugin.dossier_plugin_enricher().call_describe(store).await,
-            Self::Next(plugin) => plugin.dossier_plugin_enricher().call_describe(store).await,
-        }
+        let describe = self.instance.get_typed_func::<(), (types::Description,)>(&mut *store, &self.describe)?;
+        Ok(describe.call_async(store, ()).await?.0)
     }
 
     /// Gives it its settings; the inner error is its own.
@@ -184,10 +199,8 @@ impl Plugin {
         store: &mut Store<State>,
         settings: &str,
     ) -> wasmtime::Result<Result<(), String>> {
-        match self {
-            Self::V1(plugin) => plugin.dossier_plugin_enricher().call_configure(store, settings).await,
-            Self::Next(plugin) => plugin.dossier_plugin_enricher().call_configure(store, settings).await,
-        }
+        let configure = self.instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, &self.configure)?;
+        Ok(configure.call_async(store, (settings,)).await?.0)
     }
 
     /// Has it enrich the alert that the store holds; the inner error is its own.
@@ -198,9 +211,6 @@ impl Plugin {
         &self,
         store: &mut Store<State>,
     ) -> wasmtime::Result<Result<types::Answer, types::Failure>> {
-        match self {
-            Self::V1(plugin) => plugin.dossier_plugin_enricher().call_enrich(store, AlertHandle::lend()).await,
-            Self::Next(plugin) => plugin.dossier_plugin_enricher().call_enrich(store, AlertHandle::lend()).await,
-        }
+        Ok(self.enrich.call_async(store, (AlertHandle::lend(),)).await?.0)
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Sandbox {
     /// Calls that compute at the same time: more of them would only take each other's time, and a burst of alerts would end
     /// as time-outs. A call that waits for HTTP gives its turn up meanwhile.
     pub computing: Arc<Semaphore>,
-    /// One for each instance that may lie idle.
+    /// One for each instance that may lie idle, or did and serves again.
     pub idle: Arc<Semaphore>,
 }
 

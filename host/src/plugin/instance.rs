@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use wasmtime::Store;
 
@@ -57,8 +58,8 @@ pub(super) struct Instance {
     store: Store<State>,
     plugin: Option<Plugin>,
     served: u32,
-    /// Its place among the idle ones while it is one.
-    place: Option<tokio::sync::OwnedSemaphorePermit>,
+    /// Its place among the idle ones, from the first time that it is one.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// A new store with the bounds of a step. Fuel is set by whoever calls.
@@ -93,9 +94,7 @@ impl Instances {
         if self.config.reuse <= 1 {
             return None;
         }
-        let mut instance = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        instance.place = None;
-        Some(instance)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     fn keep(&self, mut instance: Instance) {
@@ -103,9 +102,11 @@ impl Instances {
         if instance.served >= self.config.reuse {
             return;
         }
-        // No place left: one instance more or less to make, so it is let go.
-        let Ok(place) = Arc::clone(&self.sandbox.idle).try_acquire_owned() else { return };
-        instance.place = Some(place);
+        if instance.place.is_none() {
+            // No place left: one instance more or less to make, so it is let go.
+            let Ok(place) = Arc::clone(&self.sandbox.idle).try_acquire_owned() else { return };
+            instance.place = Some(place);
+        }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
     }
 
@@ -201,6 +202,14 @@ fn not_before(failure: Failure, fails_until: Option<Instant>) -> Failure {
     }
 }
 
+/// Takes a place, at once where there is one: waiting in line costs, even when nobody is there. None when the host stops.
+async fn turn(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    match Arc::clone(places).try_acquire_owned() {
+        Ok(place) => Some(place),
+        Err(_) => Arc::clone(places).acquire_owned().await.ok(),
+    }
+}
+
 #[async_trait]
 impl Enricher for Instances {
     fn version(&self) -> &str {
@@ -213,10 +222,10 @@ impl Enricher for Instances {
 
     async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost) {
         // Waiting for room is no fault of the call: its time begins with its turn.
-        let Ok(_running) = self.sandbox.running.acquire().await else {
+        let Some(_running) = turn(&self.sandbox.running).await else {
             return (Err(Failure::Unavailable { reason: "the host is stopping".into(), after: None }), Cost::default());
         };
-        let turn = Arc::clone(&self.sandbox.computing).acquire_owned().await.ok();
+        let turn = turn(&self.sandbox.computing).await;
         let limits = &self.config.limits;
         let started = Instant::now();
         let deadline = started + limits.timeout;

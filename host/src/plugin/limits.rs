@@ -224,7 +224,7 @@ impl RawAnswer {
 fn object(mut text: String) -> Result<Box<RawValue>, serde_json::Error> {
     json::check_object(&text, json::FIELDS_LEVELS)?;
     // Between values a line break is only white space, and in a text it cannot stand: so the record stays on one line.
-    if text.contains(['\n', '\r']) {
+    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
         text = text.replace(['\n', '\r'], " ");
     }
     RawValue::from_string(text)

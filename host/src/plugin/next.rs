@@ -23,7 +23,7 @@ mod bindings {
     });
 }
 
-pub(super) use bindings::{Plugin, PluginPre};
+pub(super) use bindings::PluginPre;
 
 /// The contract's version.
 pub(crate) const VERSION: &str = "2.0.0-dev";

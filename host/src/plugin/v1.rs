@@ -24,8 +24,8 @@ mod bindings {
     });
 }
 
+pub(super) use bindings::PluginPre;
 pub use bindings::dossier::plugin::{http as wit_http, log, tables, types};
-pub(super) use bindings::{Plugin, PluginPre};
 
 use self::log::Level;
 use self::tables::TableError;
