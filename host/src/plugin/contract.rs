@@ -172,7 +172,7 @@ impl Prepared {
     }
 }
 
-/// An instance. What is called once in its life is looked for when it is: comparing a function's type costs as much as a small call.
+/// An instance. What is called once in its life is looked for when it is: comparing the types of a function takes time.
 pub(super) struct Plugin {
     instance: Instance,
     describe: ComponentExportIndex,
