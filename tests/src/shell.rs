@@ -82,8 +82,9 @@ impl Typist {
                 self.printed
             ),
             What::Open(name, command) => {
-                let mut bash = Command::new("bash");
-                bash.args(["--noprofile", "--norc", "-c", &format!("exec {command}")]);
+                // A terminal's programs hear Ctrl-C, even when these tests run in the background, where it is ignored.
+                let mut bash = Command::new("env");
+                bash.args(["--default-signal=INT", "bash", "--noprofile", "--norc", "-c", &format!("exec {command}")]);
                 let (child, lines) = spawn(&mut bash, &self.folder, &self.environment)?;
                 self.terminals.insert(name, Terminal { child, lines, shown: String::new() });
             }
