@@ -18,7 +18,7 @@ const PARTS: [&str; 5] = ["decode", "observables", "look-up", "record", "log-lin
 const TIMES: u64 = 200;
 
 /// How far a count may be from the baseline, in percent.
-const TOLERANCE: f64 = 5.0;
+const TOLERANCE: u64 = 5;
 
 /// Where the counts are kept that are right.
 const BASELINE: &str = "bench/baseline.toml";
@@ -105,7 +105,7 @@ fn compared(baseline: &BTreeMap<String, u64>, counted: &BTreeMap<String, u64>) -
             }
             Some(&before) => {
                 let change = (now as f64 / before as f64 - 1.0) * 100.0;
-                let differs = change.abs() > TOLERANCE;
+                let differs = now.abs_diff(before) * 100 > before * TOLERANCE;
                 wrong |= differs;
                 let note = match (differs, change > 0.0) {
                     (false, _) => "",
