@@ -54,6 +54,14 @@ struct Item<'a> {
 }
 
 impl Item<'_> {
+    /// The alert's id, where it has one.
+    fn id(&self) -> Option<&str> {
+        match &self.settled.outcome {
+            Outcome::Store(record) => Some(&record.id),
+            Outcome::Dead(letter) => letter.id.as_deref(),
+        }
+    }
+
     fn conflict_id(&self, record: &Record) -> String {
         match self.whole_hash {
             false => record.conflict_id(),
@@ -141,17 +149,16 @@ impl Shared {
 
     /// Stores those that store.lua is for, and sets their ends. Leaves what it leaves.
     async fn store(&self, items: &[Item<'_>]) -> Result<(), QueueError> {
-        let mut ids = HashSet::new();
-        let mut usual = Vec::with_capacity(items.len());
-        for item in items {
-            if let Outcome::Store(record) = &item.settled.outcome
-                // A suspect has a note that commit.lua takes away.
-                && !item.settled.delivery.suspect
-                && ids.insert(record.id.as_str())
-            {
-                usual.push(item);
-            }
+        let mut sharing: HashMap<&str, usize> = HashMap::with_capacity(items.len());
+        for id in items.iter().filter_map(Item::id) {
+            *sharing.entry(id).or_default() += 1;
         }
+        // A suspect has a note that commit.lua takes away; and of one id, the first in the batch comes first.
+        let mut usual: Vec<_> = items
+            .iter()
+            .filter(|item| matches!(item.settled.outcome, Outcome::Store(_)) && !item.settled.delivery.suspect)
+            .filter(|item| item.id().is_some_and(|id| sharing.get(id) == Some(&1)))
+            .collect();
         usual.sort_by_cached_key(|item| keys::place(&item.receipt.entry));
         let mut rest = &usual[..];
         let mut calls = Vec::new();
