@@ -9,6 +9,7 @@ pub mod events;
 pub mod logging;
 pub mod metrics;
 mod process;
+pub mod redact;
 pub mod relay;
 mod throttle;
 
@@ -20,6 +21,7 @@ use self::alarms::{Alarms, Change, Kind};
 use self::events::{AlarmCleared, AlarmRaised};
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
+use self::redact::Masks;
 use self::relay::{Relay, Relayed};
 use self::throttle::Throttle;
 use crate::queue::Depth;
@@ -132,8 +134,10 @@ impl Telemetry {
         }
         event.count(&self.metrics);
         if let Some(listener) = &self.listener
-            && let Some(told) = event.told()
+            && let Some(mut told) = event.told()
         {
+            let masks = Masks::current();
+            told.lines.iter_mut().for_each(|line| *line = masks.mask(line).into_owned());
             listener(told);
         }
         if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
@@ -143,7 +147,7 @@ impl Telemetry {
             None => {}
             Some(Change::Raise(kind, subject, detail)) => {
                 self.metrics.alarm(kind.name());
-                if self.alarms.raise(Instant::now(), kind, subject, &detail) {
+                if self.alarms.raise(Instant::now(), kind, subject, &Masks::current().mask(&detail)) {
                     self.metrics.alarm_held(kind.name()).inc();
                 }
             }
@@ -202,6 +206,11 @@ impl Telemetry {
     /// Notes how full the queue is.
     pub fn depth(&self, depth: &Depth) {
         self.metrics.queue_depth(depth);
+    }
+
+    /// Notes how many sources are watched.
+    pub fn sources(&self, watched: usize) {
+        self.metrics.sources.set(i64::try_from(watched).unwrap_or(i64::MAX));
     }
 
     /// Waits while more than half of the log is still to be written. The worker waits here before each read, so that a
