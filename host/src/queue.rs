@@ -49,6 +49,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// How it failed then. Where producers write beside an alert, they can write this as well.
     pub history: History,
+    /// The context of the producer's trace (<https://www.w3.org/TR/trace-context/#traceparent-header>), as it wrote it.
+    pub traceparent: Option<String>,
     /// When a host first saw it, if one did before.
     pub first_seen: Option<Timestamp>,
     /// How long it waited; zero where the clocks make no sense.

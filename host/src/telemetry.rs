@@ -12,18 +12,20 @@ mod process;
 pub mod redact;
 pub mod relay;
 mod throttle;
+pub mod traces;
 
 use std::time::{Duration, Instant};
 
 use tracing::Level;
 
 use self::alarms::{Alarms, Change, Kind};
-use self::events::{AlarmCleared, AlarmRaised};
+use self::events::{AlarmCleared, AlarmRaised, AlertFinished, TracesLost};
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
 use self::redact::Masks;
 use self::relay::{Relay, Relayed};
 use self::throttle::Throttle;
+use self::traces::{Traces, Trail};
 use crate::queue::Depth;
 
 /// Something that happened.
@@ -86,6 +88,8 @@ pub struct Telemetry {
     listener: Option<Listener>,
     /// Takes events to the host, where this process is not the host.
     relay: Option<Relay>,
+    /// None: nobody asked for traces.
+    traces: Option<Traces>,
     started: Instant,
 }
 
@@ -104,6 +108,7 @@ impl Default for Telemetry {
             sink: None,
             listener: None,
             relay: None,
+            traces: None,
             started: Instant::now(),
         }
     }
@@ -119,6 +124,28 @@ impl Telemetry {
     #[must_use]
     pub fn with_listener(self, listener: Listener) -> Self {
         Self { listener: Some(listener), ..self }
+    }
+
+    /// The same with traces.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// Where spans go, if they go anywhere.
+    pub fn traces(&self) -> Option<&Traces> {
+        self.traces.as_ref()
+    }
+
+    /// Tells of an alert's end, and hands its trace over where somebody wants it.
+    pub fn finished(&self, event: &AlertFinished<'_>, trail: &Trail<'_>) {
+        self.emit(event);
+        if let Some(traces) = &self.traces {
+            let lost = traces.alert(event, trail);
+            if lost > 0 {
+                self.emit(&TracesLost { spans: lost, error: "too many wait to be sent" });
+            }
+        }
     }
 
     /// Telemetry of a process that runs alerts for the host: it counts and logs nothing by itself.

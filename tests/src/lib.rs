@@ -2,11 +2,13 @@
 
 pub mod alerts;
 pub mod author;
+pub mod collector;
 pub mod guest;
 pub mod happened;
 pub mod host;
 pub mod not_run;
 pub mod page;
+pub mod promtool;
 pub mod proxy;
 pub mod redis_server;
 pub mod shell;

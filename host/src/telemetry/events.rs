@@ -15,6 +15,7 @@ mod suspect;
 mod table;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub use self::queue::{
 };
 pub use self::suspect::{SuspectDied, SuspectsWait};
 pub use self::table::{TableLoaded, TableRefused};
+pub use self::traces::{TracesLost, TracesSent};
 
 /// How many of a list's elements a line shows.
 const SHOWN: usize = 100;

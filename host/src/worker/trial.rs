@@ -93,6 +93,7 @@ pub struct Case {
 impl Case {
     pub(super) fn new(bytes: Bytes, received: Timestamp, delivery: &Delivery) -> Self {
         let delivery = Delivery {
+            traceparent: None,
             body: Body::Alert(bytes.clone()),
             entry: delivery.entry.clone(),
             deliveries: delivery.deliveries,

@@ -120,6 +120,7 @@ impl ModelQueue {
         let receipt =
             Receipt { shared: Arc::clone(&self.shared), host: self.host, entry: entry.clone(), end: OnceLock::new() };
         Delivery {
+            traceparent: None,
             body,
             entry,
             deliveries: told.deliveries,

@@ -308,6 +308,7 @@ impl Reader {
         let size = if let Body::Alert(bytes) = &body { bytes.len() } else { 0 };
         let seen = [lock.prior.map(|prior| prior.first_seen), letter.map(|letter| letter.first_seen)];
         let mut delivery = Delivery {
+            traceparent: None,
             body,
             entry: name.to_string_lossy().into_owned(),
             deliveries: lock.note.deliveries,

@@ -43,6 +43,8 @@ struct Told {
     crashes: u32,
     /// Only where there is one: as it stands there, whoever wrote it.
     history: Option<Bytes>,
+    /// The same.
+    traceparent: Option<String>,
 }
 
 /// What an entry holds, in the scripts' words.
@@ -75,7 +77,16 @@ impl What {
 impl Told {
     /// An alert of which there is nothing else to tell.
     fn alert(entry: String, value: Bytes) -> Self {
-        Self { entry, what: What::Alert, value, attempts: 0, first_seen: None, crashes: 0, history: None }
+        Self {
+            entry,
+            what: What::Alert,
+            value,
+            attempts: 0,
+            first_seen: None,
+            crashes: 0,
+            history: None,
+            traceparent: None,
+        }
     }
 }
 
@@ -94,6 +105,7 @@ fn page(value: Value) -> Option<Page> {
             let (alert, entry) = (parts.pop()?, parts.pop()?);
             return Some(Told::alert(reply::text(entry)?, reply::bytes(alert)?));
         }
+        let traceparent = (parts.len() > 7).then(|| parts.pop()).flatten();
         let history = (parts.len() > 6).then(|| parts.pop()).flatten();
         let [entry, what, value, attempts, first_seen, crashes] = parts.try_into().ok()?;
         Some(Told {
@@ -104,7 +116,9 @@ fn page(value: Value) -> Option<Page> {
             attempts: reply::text(attempts)?.parse().unwrap_or(0),
             first_seen: reply::text(first_seen)?.parse().ok(),
             crashes: reply::text(crashes)?.parse().unwrap_or(0),
-            history: history.and_then(reply::bytes),
+            // Empty where only what follows is there.
+            history: history.and_then(reply::bytes).filter(|history| !history.is_empty()),
+            traceparent: traceparent.and_then(reply::text),
         })
     };
     Some(Page {
@@ -309,6 +323,7 @@ impl Shared {
             deliveries,
             attempts: told.attempts,
             history: told.history.map(|text| self.history(&told.entry, &text)).unwrap_or_default(),
+            traceparent: told.traceparent,
             first_seen: told.first_seen,
             waited: age(&told.entry, now),
             suspect: deliveries > 1,

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::Level;
-
 use super::micros;
 use crate::telemetry::alarms::{Change, Kind, Severity};
 use crate::telemetry::metrics::AlarmLabel;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics};
 
 /// An alarm holds from now on.
 #[derive(Debug)]
@@ -46,11 +44,6 @@ impl Event for AlarmRaised<'_> {
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(self.kind, self.subject, self.detail.into()))
     }
-
-    fn told(&self) -> Option<Told> {
-        let subject = if self.subject.is_empty() { String::new() } else { format!(" {}", self.subject) };
-        Some(Told::line(Level::WARN, format!("alarm {}{subject}: {}", self.kind.name(), self.detail)))
-    }
 }
 
 /// An alarm is over.
@@ -77,10 +70,5 @@ impl Event for AlarmCleared<'_> {
             after_us = micros(self.after),
             "alarm cleared"
         );
-    }
-
-    fn told(&self) -> Option<Told> {
-        let subject = if self.subject.is_empty() { String::new() } else { format!(" {}", self.subject) };
-        Some(Told::line(Level::INFO, format!("alarm {}{subject} is over", self.kind.name())))
     }
 }
