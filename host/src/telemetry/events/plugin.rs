@@ -7,7 +7,7 @@ use tracing::Level;
 use super::micros;
 use crate::telemetry::metrics::{DeniedLabels, PluginLabel, SaidLabels, StepLabel};
 use crate::telemetry::relay::Relayed;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// As much of a digest as people look at.
 fn short(sha256: &str) -> &str {
@@ -36,6 +36,12 @@ impl Event for PluginLoaded<'_> {
         metrics.plugin_loads.get_or_create(&label).inc();
         metrics.plugin_reloads.get_or_create(&label).inc_by(u64::from(self.reload));
         metrics.plugin_probation.get_or_create(&label).set(0);
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let what = if self.reload { "in place of another" } else { "the first" };
+        let text = format!("{} {} ({}), {what}", self.plugin, self.version, short(self.sha256));
+        Noted::change("plugin loaded", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -75,6 +81,10 @@ impl Event for PluginRefused<'_> {
         metrics.alarm("plugin-refused");
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("plugin refused", self.plugin, format!("{}: {}", self.plugin, self.why))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::plugin",
@@ -110,6 +120,10 @@ impl Event for PluginRemoved<'_> {
         } else {
             metrics.plugin_gone(self.plugin);
         }
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("plugin removed", self.plugin, format!("{}: {}", self.plugin, self.policy))
     }
 
     fn log(&self) {
@@ -148,6 +162,11 @@ impl Event for PluginOnProbation<'_> {
         metrics.plugin_probations.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).inc();
     }
 
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {} ({}): its first {} calls", self.plugin, self.version, short(self.sha256), self.calls);
+        Noted::change("plugin on probation", format!("{} {}", self.plugin, self.sha256), text)
+    }
+
     fn log(&self) {
         tracing::info!(
             target: "dossier::plugin",
@@ -177,6 +196,11 @@ pub struct PluginPassed<'a> {
 impl Event for PluginPassed<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.plugin_probation.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).set(0);
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}: {}", self.plugin, self.version, self.summary);
+        Noted::change("plugin passed its probation", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -213,6 +237,12 @@ impl Event for PluginTakenOut<'_> {
         metrics.plugin_rollbacks.get_or_create(&label).inc();
         metrics.plugin_serves(self.plugin, self.instead.0, self.instead.1);
         metrics.alarm("plugin-taken-out");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let (digest, instead) = (short(self.sha256), self.instead.0);
+        let text = format!("{} {} ({digest}): {}; {instead} serves again", self.plugin, self.version, self.why);
+        Noted::error("plugin taken out", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -259,6 +289,11 @@ impl Event for PluginUnfit<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.plugin_probation.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).set(0);
         metrics.alarm("plugin-unfit");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}: {}; it serves on", self.plugin, self.version, self.why);
+        Noted::error("plugin failed its probation", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -351,6 +386,11 @@ impl Event for PluginLogCut<'_> {
         metrics.plugin_lines_dropped.get_or_create(&label).inc_by(self.dropped);
     }
 
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{}: {} lines more than its log_lines", self.step, self.dropped);
+        Noted::warning("plugin log cut", self.step, text)
+    }
+
     fn log(&self) {
         tracing::warn!(target: "dossier::plugin", step = self.step, dropped = self.dropped, "plugin log cut");
     }
@@ -385,6 +425,14 @@ impl Event for PluginDenied<'_> {
     fn count(&self, metrics: &Metrics) {
         let labels = DeniedLabels { step: metrics.name(self.step), what: self.what };
         metrics.plugin_denials.get_or_create(&labels).inc();
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning(
+            "plugin denied",
+            format!("{} {}", self.step, self.what),
+            format!("{}: {}", self.step, self.detail),
+        )
     }
 
     fn log(&self) {

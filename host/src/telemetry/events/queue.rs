@@ -6,7 +6,7 @@ use tracing::Level;
 
 use super::{List, micros};
 use crate::telemetry::metrics::OperationLabel;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// The queue refused something; reading stops until it works again. An alarm.
 #[derive(Debug)]
@@ -21,6 +21,10 @@ impl Event for QueueTrouble<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_troubles.get_or_create(&OperationLabel { operation: self.operation }).inc();
         metrics.alarm("queue-trouble");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("queue trouble", self.operation, format!("{}: {}", self.operation, self.error))
     }
 
     fn log(&self) {
@@ -46,6 +50,10 @@ impl Event for QueueRecovered {
         metrics.queue_recoveries.inc();
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::change("queue recovered", "", format!("after {:.1} s", self.after.as_secs_f64()))
+    }
+
     fn log(&self) {
         tracing::info!(target: "dossier::queue", after_us = micros(self.after), "queue recovered");
     }
@@ -65,6 +73,10 @@ impl Event for AlertsClaimed<'_> {
         metrics.queue_claimed.inc_by(self.count as u64);
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("alerts claimed", "", format!("{} from {}, which is gone", self.count, self.from))
+    }
+
     fn log(&self) {
         tracing::warn!(target: "dossier::queue", count = self.count, from = self.from, "alerts claimed");
     }
@@ -81,6 +93,11 @@ impl Event for EntriesLost<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_lost.inc_by(self.entries.len() as u64);
         metrics.alarm("entries-lost");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let some = self.entries.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        Noted::error("entries lost", "", format!("{} vanished while they were pending: {some}", self.entries.len()))
     }
 
     fn log(&self) {
@@ -109,6 +126,10 @@ impl Event for EntrySkipped<'_> {
         metrics.alarm("entry-skipped");
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("entry skipped", "", format!("{}: {}", self.entry, self.why))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue", alarm = true, entry = self.entry, why = self.why, "entry skipped"
@@ -128,6 +149,10 @@ pub struct HistoryIgnored<'a> {
 impl Event for HistoryIgnored<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_histories.inc();
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("history ignored", "", format!("{}: {}", self.entry, self.why))
     }
 
     fn log(&self) {
@@ -155,6 +180,10 @@ impl Event for GroupRecreated<'_> {
         metrics.alarm("group-recreated");
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("consumer group recreated", "", format!("{} of {}", self.group, self.stream))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue", alarm = true, stream = self.stream, group = self.group, "consumer group recreated"
@@ -174,6 +203,10 @@ impl Event for EntriesRescued {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_rescued.inc_by(self.count);
         metrics.alarm("entries-rescued");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("entries gone from the queue, stored from memory", "", self.count.to_string())
     }
 
     fn log(&self) {
@@ -200,6 +233,10 @@ impl Event for CommitRefused<'_> {
         metrics.alarm("commit-refused");
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("commit refused", "", format!("{}: {}", self.id.unwrap_or(self.entry), self.error))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue", alarm = true, id = self.id, entry = self.entry, error = self.error, "commit refused"
@@ -217,6 +254,10 @@ pub struct ConsumerShared<'a> {
 impl Event for ConsumerShared<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.alarm("consumer-shared");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("consumer shared", "", self.consumer)
     }
 
     fn log(&self) {
@@ -239,6 +280,13 @@ impl Event for DeadLettersMany {
         metrics.dead_letters_over.set(over.into());
         if over {
             metrics.alarm("dead-letters");
+        }
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        match self.dead >= self.threshold {
+            true => Noted::error("many dead letters", "", format!("{}; see dossier dlq list", self.dead)),
+            false => Noted::change("not many dead letters any more", "", self.dead.to_string()),
         }
     }
 

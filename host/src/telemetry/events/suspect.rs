@@ -2,7 +2,7 @@
 
 use tracing::Level;
 
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// The process that ran nothing but this alert died of it. An alarm: the alert is tried again, and dead after `max_crashes` of these.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ impl Event for SuspectDied<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.suspect_crashes.inc();
         metrics.alarm("suspect-died");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("the process that ran a suspect alone died", "", format!("{}: {}", self.entry, self.how))
     }
 
     fn log(&self) {
@@ -45,6 +49,10 @@ pub struct SuspectsWait<'a> {
 impl Event for SuspectsWait<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.alarm("suspects-wait");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("suspects cannot be run and wait", "", self.why)
     }
 
     fn log(&self) {

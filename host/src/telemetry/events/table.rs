@@ -6,7 +6,7 @@ use tracing::Level;
 
 use super::micros;
 use crate::telemetry::metrics::{TableLabel, unix_seconds};
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// A table was loaded, or loaded again.
 #[derive(Debug)]
@@ -35,6 +35,12 @@ impl Event for TableLoaded<'_> {
         metrics.table_duplicates.get_or_create(&label).set(duplicates);
         metrics.table_loaded.get_or_create(&label).set(unix_seconds());
         metrics.table_reloads.get_or_create(&label).inc_by(u64::from(self.reload));
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let rows = self.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
+        let text = format!("{} ({:.12}){rows}", self.table, self.sha256);
+        Noted::change("table loaded", self.table, text)
     }
 
     fn log(&self) {
@@ -70,6 +76,10 @@ impl Event for TableRefused<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.table_refusals.get_or_create(&TableLabel { table: metrics.name(self.table) }).inc();
         metrics.alarm("table-refused");
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("table refused", self.table, format!("{}: {}", self.table, self.why))
     }
 
     fn log(&self) {
