@@ -4,6 +4,7 @@
 //! [`metrics`] and hands them to tracing, whose lines [`logging`] writes. Only this folder names prometheus-client and
 //! tracing-subscriber.
 
+pub mod alarms;
 mod distribution;
 pub mod events;
 pub mod logging;
@@ -16,12 +17,14 @@ pub mod tap;
 mod throttle;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tracing::Level;
 
+use self::alarms::{Alarms, Change, Kind};
 pub use self::distribution::Reading;
+use self::events::{AlarmCleared, AlarmRaised};
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
 use self::noted::Memory;
@@ -40,6 +43,11 @@ pub trait Event {
 
     /// Writes its line.
     fn log(&self);
+
+    /// The alarm that it is, or that is over with it.
+    fn alarm(&self) -> Option<Change<'_>> {
+        None
+    }
 
     /// Whose lines of this kind are thinned out to one a second; every event is counted all the same. For what a plugin
     /// can do thousands of times in one call, so that it cannot flood the log.
@@ -89,6 +97,7 @@ pub type Listener = Box<dyn Fn(Told) + Send + Sync>;
 /// the commands that are no host.
 pub struct Telemetry {
     metrics: Metrics,
+    alarms: Alarms,
     throttle: Throttle,
     /// None: nobody can say how full the log is.
     sink: Option<LogSink>,
@@ -112,6 +121,7 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self {
             metrics: Metrics::default(),
+            alarms: Alarms::default(),
             throttle: Throttle::default(),
             sink: None,
             listener: None,
@@ -162,6 +172,51 @@ impl Telemetry {
         if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
             event.log();
         }
+        match event.alarm() {
+            None => {}
+            Some(Change::Raise(kind, subject, detail)) => {
+                self.metrics.alarm(kind.name());
+                if self.alarms.raise(Instant::now(), kind, subject, &detail) {
+                    self.metrics.alarm_held(kind.name()).inc();
+                }
+            }
+            Some(Change::Clear(kind, subject)) => self.clear(kind, subject),
+        }
+    }
+
+    /// Says that an alarm holds: told when it did not before; then only its detail changes. For what is looked at again and again.
+    pub fn raise(&self, kind: Kind, subject: &str, detail: &str) {
+        if !self.alarms.again(kind, subject, detail) {
+            self.emit(&AlarmRaised { kind, subject, detail });
+        }
+    }
+
+    /// Says that an alarm is over; told if it held.
+    pub fn clear(&self, kind: Kind, subject: &str) {
+        if let Some(after) = self.alarms.clear(Instant::now(), kind, subject) {
+            self.metrics.alarm_held(kind.name()).dec();
+            self.emit(&AlarmCleared { kind, subject, after });
+        }
+    }
+
+    /// Says that an alarm holds, with a detail, or that it does not.
+    pub fn hold(&self, kind: Kind, subject: &str, detail: Option<&str>) {
+        match detail {
+            Some(detail) => self.raise(kind, subject, detail),
+            None => self.clear(kind, subject),
+        }
+    }
+
+    /// Clears alarms about what has not happened for so long.
+    pub fn forget_quiet(&self, keep: Duration) {
+        for (kind, subject) in self.alarms.quiet(Instant::now(), keep) {
+            self.clear(kind, &subject);
+        }
+    }
+
+    /// The alarms that hold.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     /// Does something that emits many events, whose lines go into the log together.

@@ -28,6 +28,7 @@ use crate::pipeline::Pipeline;
 use crate::queue::{Body, Delivery, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::Telemetry;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{DeadLettersMany, HostStopped, HostStopping, QueueRecovered, QueueTrouble};
 use crate::telemetry::logging::LogError;
 
@@ -146,7 +147,7 @@ impl Worker {
             slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
             bytes: Arc::new(Semaphore::new(self.config.host.in_flight_bytes as usize)),
             alone: RwLock::new(()),
-            suspects: suspect::Suspects::new(self.isolation.clone(), self.health.clone()),
+            suspects: suspect::Suspects::new(self.isolation.clone()),
             commits: watch::Sender::new(true),
             refused: AtomicUsize::new(0),
             stop: self.stop.clone(),
@@ -155,7 +156,7 @@ impl Worker {
         let abandon = CancellationToken::new();
         let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
-        let depth = tokio::spawn(measure_depth(shared.clone(), self.health.clone()));
+        let depth = tokio::spawn(measure_depth(shared.clone()));
 
         let mut tasks = JoinSet::new();
         let result = self.read(&shared, &done, &mut tasks, until_empty).await;
@@ -359,7 +360,7 @@ impl Worker {
 }
 
 /// Notes how full the queue is, now and then, and tells when there are many dead letters, and when there are not any more.
-async fn measure_depth(shared: Arc<Shared>, health: Arc<Health>) {
+async fn measure_depth(shared: Arc<Shared>) {
     let threshold = shared.config.queue.dlq_alarm;
     let mut many = false;
     let mut ticks = tokio::time::interval(DEPTH_INTERVAL);
@@ -372,8 +373,9 @@ async fn measure_depth(shared: Arc<Shared>, health: Arc<Health>) {
             many = !many;
             shared.telemetry.emit(&DeadLettersMany { dead: depth.dead, threshold });
         }
-        let notice = many.then(|| format!("there are {}; see dossier dlq list", depth.dead));
-        health.note("dead letters", notice);
+        if many {
+            shared.telemetry.raise(Kind::DeadLetters, "", &format!("there are {}; see dossier dlq list", depth.dead));
+        }
     }
 }
 
@@ -412,7 +414,7 @@ impl Trouble {
         if let Some(since) = self.since.take() {
             self.pauses = 0;
             self.health.set(&format!("queue {}", self.operation), None);
-            self.telemetry.emit(&QueueRecovered { after: since.elapsed() });
+            self.telemetry.emit(&QueueRecovered { operation: self.operation, after: since.elapsed() });
         }
     }
 }

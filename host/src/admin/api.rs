@@ -6,7 +6,6 @@ mod describe;
 pub mod report;
 mod tap;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,14 +18,14 @@ use tracing::Level;
 use utoipa::OpenApi as _;
 
 use self::report::{
-    Alerts, DeadLetters, DeadReason, Depth, Event, Events, Flow, HostLimits, Probation, Problem, Queue, Status, Step,
-    StepLimits, Steps, Table, Tables,
+    Alarm, Alarms, Alerts, DeadLetters, DeadReason, Depth, Event, Events, Flow, HostLimits, Probation, Problem, Queue,
+    Status, Step, StepLimits, Steps, Table, Tables,
 };
 use super::parts::Inside;
 use super::{Shown, json};
 use crate::config::{QueueKind, StepConfig};
 use crate::pipeline::LoadedStep;
-use crate::telemetry::Remembered;
+use crate::telemetry::{self, Remembered};
 
 /// How long the queue may take to answer; whoever asks would rather know the rest.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,6 +37,7 @@ pub(super) fn routes() -> Router<Shown> {
         .route("/api/v1/steps", get(steps))
         .route("/api/v1/dead-letters", get(dead_letters))
         .route("/api/v1/tables", get(tables))
+        .route("/api/v1/alarms", get(alarms))
         .route("/api/v1/events", get(events))
         .route("/api/v1/tap", get(tap::tap))
         .route("/api/v1/openapi.json", get(openapi))
@@ -79,7 +79,7 @@ async fn status(State(shown): State<Shown>) -> Response {
             pid: std::process::id(),
             ready: problems.is_empty(),
             problems,
-            notices: shown.health.notices(),
+            alarms: shown.telemetry.alarms().len() as u64,
             queue: queue(&shown, inside).await,
             alerts: Alerts {
                 in_flight: shown.telemetry.in_flight() as u64,
@@ -153,14 +153,14 @@ async fn steps(State(shown): State<Shown>) -> Response {
         return starting();
     }
     let uptime_seconds = shown.telemetry.started().elapsed().as_secs_f64();
-    let notices = shown.health.notices();
-    let steps = loaded(&shown).into_iter().map(|(config, step)| one_step(&shown, &notices, &config, step)).collect();
+    let alarms = shown.telemetry.alarms().list();
+    let steps = loaded(&shown).into_iter().map(|(config, step)| one_step(&shown, &alarms, &config, step)).collect();
     json(StatusCode::OK, &Steps { uptime_seconds, steps })
 }
 
 fn one_step(
     shown: &Shown,
-    notices: &BTreeMap<String, String>,
+    alarms: &[telemetry::alarms::Alarm],
     config: &StepConfig,
     loaded: Option<LoadedStep>,
 ) -> Step {
@@ -184,7 +184,11 @@ fn one_step(
             failed: trial.failed,
             fails_at: trial.fails_at,
         }),
-        notice: notices.get(&format!("plugin {}", config.plugin)).cloned(),
+        alarms: alarms
+            .iter()
+            .filter(|alarm| alarm.alarm.starts_with("plugin-") && alarm.subject == config.plugin)
+            .map(|alarm| alarm.alarm.clone())
+            .collect(),
         calls: outcomes.values().sum(),
         outcomes,
         retries,
@@ -270,6 +274,30 @@ async fn tables(State(shown): State<Shown>) -> Response {
         });
     }
     json(StatusCode::OK, &Tables { tables })
+}
+
+/// The alarms that hold, with what to do.
+#[utoipa::path(
+    get,
+    path = "/api/v1/alarms",
+    operation_id = "alarms",
+    responses(
+        (status = 200, description = "The gravest first", body = Alarms),
+        (status = 401, description = "The token is missing or wrong", body = Problem),
+    )
+)]
+async fn alarms(State(shown): State<Shown>) -> Response {
+    let alarm = |alarm: telemetry::alarms::Alarm| Alarm {
+        alarm: alarm.alarm,
+        severity: alarm.severity.as_str().to_owned(),
+        subject: alarm.subject,
+        detail: alarm.detail,
+        since: alarm.since.to_string(),
+        age_seconds: alarm.age_seconds,
+        times: alarm.times,
+        remedy: alarm.remedy,
+    };
+    json(StatusCode::OK, &Alarms { alarms: shown.telemetry.alarms().list().into_iter().map(alarm).collect() })
 }
 
 /// The last things that somebody should know of: troubles, refusals, plugins and tables that came and went.

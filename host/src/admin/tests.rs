@@ -3,6 +3,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
+use crate::telemetry::alarms::Kind;
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -141,8 +142,10 @@ async fn an_address_that_is_taken_is_named_with_the_key_to_change() {
 async fn who_asks_a_host_how_it_is_gets_what_readyz_says_and_is_told_where_there_is_no_host() {
     let server = server(CONNECTIONS, PATIENCE).await;
     let client = Client::of(server.address, None).expect("an address");
-    server.health.note("plugin geo", Some("it is on probation".to_owned()));
-    let notices = BTreeMap::from([("plugin geo".to_owned(), "it is on probation".to_owned())]);
+    server.telemetry.raise(Kind::TableRefused, "geo", "line 3: no key");
+    server.telemetry.raise(Kind::EntriesLost, "", "three");
+    let notices = [("table-refused geo", "line 3: no key"), ("entries-lost", "three")];
+    let notices = notices.map(|(part, what)| (part.to_owned(), what.to_owned())).into();
     let ready = client.ready().await.expect("it answers");
     assert_eq!(ready, Ready { ready: true, problems: BTreeMap::new(), notices });
     server.health.set("plugins", Some("geo is missing".to_owned()));

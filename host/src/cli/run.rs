@@ -18,6 +18,7 @@ use crate::pipeline::Pipeline;
 use crate::plugin::Plugins;
 use crate::queue::{self, Queue, QueueError};
 use crate::tables::Tables;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{HostStarted, HostStopping, QueueTrouble};
 use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
@@ -142,6 +143,7 @@ async fn open_queue(
         match opened {
             Ok(queue) => {
                 health.set("queue open", None);
+                telemetry.clear(Kind::QueueTrouble, "open");
                 return Ok(Some(queue));
             }
             Err(QueueError::Unavailable(error)) if !until_empty || began.elapsed() < config.host.grace => {

@@ -2,9 +2,10 @@
 //! tables.
 //!
 //! Messages and field names are stable: people search for them. Each alert gets one line at `info`, [`AlertFinished`];
-//! what somebody should look at has `alarm=true` and counts in `dossier_alarms_total`. Values may come from attackers and
+//! what somebody should look at has `alarm=true` and its `name`, and counts in `dossier_alarms_total` ([`super::alarms`]). Values may come from attackers and
 //! are given as they are: [`super::logging`] makes them safe and cuts them.
 
+mod alarm;
 mod alert;
 mod host;
 mod http;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::alarm::{AlarmCleared, AlarmRaised};
 pub use self::alert::{AlertFinished, StepCalled, StepRetried};
 pub use self::host::{HostStarted, HostStopped, HostStopping};
 pub use self::http::{HttpAnswered, HttpCacheTrouble, HttpCalled};
@@ -33,25 +35,6 @@ pub use self::queue::{
 };
 pub use self::suspect::{SuspectDied, SuspectsWait};
 pub use self::table::{TableLoaded, TableRefused};
-
-/// Every alarm that `dossier_alarms_total` tells apart.
-pub(super) const ALARMS: [&str; 15] = [
-    "queue-trouble",
-    "commit-refused",
-    "consumer-shared",
-    "dead-letters",
-    "entries-lost",
-    "entries-rescued",
-    "entry-skipped",
-    "group-recreated",
-    "plugin-refused",
-    "plugin-removed",
-    "plugin-taken-out",
-    "plugin-unfit",
-    "suspect-died",
-    "suspects-wait",
-    "table-refused",
-];
 
 /// How many of a list's elements a line shows.
 const SHOWN: usize = 100;

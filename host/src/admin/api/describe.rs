@@ -23,6 +23,7 @@ use crate::admin::Ready;
         super::steps,
         super::dead_letters,
         super::tables,
+        super::alarms,
         super::events,
         tap::tap,
         super::openapi,

@@ -21,8 +21,8 @@ pub struct Status {
     pub ready: bool,
     /// What is missing where it is not ready, by part.
     pub problems: BTreeMap<String, String>,
-    /// What somebody should know although alerts flow, by part.
-    pub notices: BTreeMap<String, String>,
+    /// How many alarms hold; which, says `/api/v1/alarms`.
+    pub alarms: u64,
     /// Where alerts wait.
     pub queue: Queue,
     /// What became of the alerts that this host took.
@@ -160,8 +160,8 @@ pub struct Step {
     pub required: bool,
     /// How the probation of the plugin's version goes; null when it is on none.
     pub probation: Option<Probation>,
-    /// What somebody should know of the plugin: a file that is refused, a probation that was failed.
-    pub notice: Option<String>,
+    /// The alarms that hold about its plugin: a file that is refused, a probation that was failed.
+    pub alarms: Vec<String>,
     /// How many calls ended.
     pub calls: u64,
     /// How they ended: `ok`, `not-applicable`, `unavailable`, or the reason of a failure.
@@ -272,6 +272,35 @@ pub struct Table {
     pub changed_seconds_ago: Option<f64>,
     /// The steps that may look into it.
     pub steps: Vec<String>,
+}
+
+/// The alarms that hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Alarms {
+    /// The gravest first, of those the oldest; at most 200.
+    pub alarms: Vec<Alarm>,
+}
+
+/// An alarm that holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Alarm {
+    /// Its name.
+    pub alarm: String,
+    /// `critical`, `warning` or `info`.
+    pub severity: String,
+    /// What it is about: a plugin, a table, a source, an operation; may be empty.
+    pub subject: String,
+    /// What was said last; may hold what senders of alerts wrote.
+    pub detail: String,
+    /// Since when.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// For how long, in seconds.
+    pub age_seconds: u64,
+    /// How often it was raised since.
+    pub times: u64,
+    /// What to do.
+    pub remedy: String,
 }
 
 /// The last things that somebody should know of.

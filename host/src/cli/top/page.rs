@@ -11,7 +11,8 @@ use super::readings::{Rates, Reading, StepRates};
 use crate::admin::api::report::{DeadReason, Step, Table};
 use crate::cli::output::{duration, grouped, printable, rough};
 
-/// How many rows of dead letters, and of events, there are at most.
+/// How many alarms, rows of dead letters, and events there are at most.
+const ALARMS: usize = 6;
 const DEAD: usize = 8;
 const EVENTS: usize = 100;
 
@@ -24,11 +25,10 @@ const HEAD: Style = Style::new().add_modifier(Modifier::BOLD);
 /// The page of a reading, for lines of this many columns. `at` is where the host was asked.
 pub fn page(at: &str, reading: &Reading, rates: Option<&Rates>, width: usize) -> Vec<Line<'static>> {
     let mut lines = header(at, reading, rates, width);
-    for (style, parts) in [(BAD, &reading.status.problems), (ODD, &reading.status.notices)] {
-        for (part, what) in parts {
-            lines.push(cut(vec![Span::styled(format!("{}: {}", printable(part), printable(what)), style)], width));
-        }
+    for (part, what) in &reading.status.problems {
+        lines.push(cut(vec![Span::styled(format!("{}: {}", printable(part), printable(what)), BAD)], width));
     }
+    lines.extend(alarms(reading, width));
     lines.push(Line::default());
     lines.extend(steps(reading, rates, width));
     lines.push(Line::default());
@@ -173,6 +173,37 @@ fn backlog(reading: &Reading, rates: Option<&Rates>) -> Vec<Vec<Span<'static>>> 
     facts
 }
 
+/// The alarms, each with what to do; the gravest first.
+fn alarms(reading: &Reading, width: usize) -> Vec<Line<'static>> {
+    let alarms = &reading.alarms.alarms;
+    if alarms.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![Line::default()];
+    lines.push(cut(vec![Span::styled(format!("alarms {}", grouped(reading.status.alarms)), HEAD)], width));
+    for alarm in alarms.iter().take(ALARMS) {
+        let style = match alarm.severity.as_str() {
+            "critical" => BAD.add_modifier(Modifier::BOLD),
+            "warning" => ODD,
+            _ => Style::new(),
+        };
+        let subject = if alarm.subject.is_empty() { String::new() } else { format!(" {}", printable(&alarm.subject)) };
+        let age = rough(Duration::from_secs(alarm.age_seconds));
+        let what = vec![
+            Span::styled(format!("{}{subject}", printable(&alarm.alarm)), style),
+            Span::raw(format!(" for {age}: {}", printable(&alarm.detail))),
+        ];
+        lines.push(cut(what, width));
+        if alarm.severity != "info" {
+            lines.push(cut(vec![Span::styled(format!("  → {}", printable(&alarm.remedy)), FAINT)], width));
+        }
+    }
+    if alarms.len() > ALARMS {
+        lines.push(cut(vec![Span::raw(format!("  and {} more", alarms.len() - ALARMS))], width));
+    }
+    lines
+}
+
 fn steps(reading: &Reading, rates: Option<&Rates>, width: usize) -> Vec<Line<'static>> {
     let columns = [
         Column::new("STEP", Side::Left, 8, 0),
@@ -215,7 +246,7 @@ fn step_cells(step: &Step, rates: Option<&StepRates>) -> Vec<Span<'static>> {
         Some(trial) => format!("{}/{}, {} failed", trial.calls, trial.of, trial.failed),
         None => none(),
     };
-    let notice = step.notice.is_some() || step.probation.is_some();
+    let notice = !step.alarms.is_empty() || step.probation.is_some();
     let time = |value: Option<f64>| value.map_or_else(none, cells::time);
     let (calls, p50, p99, fuel) = match rates {
         Some(StepRates { calls, duration, fuel, .. }) => {

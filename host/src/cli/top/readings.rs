@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use crate::admin::api::report::{DeadLetters, Events, Status, Steps, Tables};
+use crate::admin::api::report::{Alarms, DeadLetters, Events, Status, Steps, Tables};
 use crate::admin::{AskError, Client};
 
 /// Over how many seconds rates are taken, about: short enough to see a change, long enough to be still.
@@ -24,6 +24,8 @@ pub struct Reading {
     pub dead_letters: Option<DeadLetters>,
     /// Its tables.
     pub tables: Tables,
+    /// The alarms that hold.
+    pub alarms: Alarms,
     /// The last events.
     pub events: Events,
 }
@@ -34,11 +36,12 @@ impl Reading {
     /// # Errors
     /// [`AskError`].
     pub async fn of(client: &Client) -> Result<Self, AskError> {
-        let (status, steps, dead_letters, tables, events) = tokio::join!(
+        let (status, steps, dead_letters, tables, alarms, events) = tokio::join!(
             client.get("/api/v1/status"),
             client.get("/api/v1/steps"),
             client.get("/api/v1/dead-letters"),
             client.get("/api/v1/tables"),
+            client.get("/api/v1/alarms"),
             client.get("/api/v1/events"),
         );
         let dead_letters = match dead_letters {
@@ -46,7 +49,7 @@ impl Reading {
             Err(AskError::Refused { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { status: status?, steps: steps?, dead_letters, tables: tables?, events: events? })
+        Ok(Self { status: status?, steps: steps?, dead_letters, tables: tables?, alarms: alarms?, events: events? })
     }
 }
 
@@ -220,7 +223,7 @@ pub(super) mod tests {
                 uptime_seconds: uptime,
                 ready: true,
                 problems: BTreeMap::new(),
-                notices: BTreeMap::new(),
+                alarms: 0,
                 queue: Queue {
                     kind: "redis".into(),
                     name: "alerts".into(),
@@ -263,7 +266,7 @@ pub(super) mod tests {
                     sha256: Some("abcdef0123456789".repeat(4)),
                     required: true,
                     probation: None,
-                    notice: None,
+                    alarms: Vec::new(),
                     calls: finished,
                     outcomes: BTreeMap::from([("ok".into(), finished - finished / 10), ("trap".into(), finished / 10)]),
                     retries: 0,
@@ -282,6 +285,7 @@ pub(super) mod tests {
                 since_start: Vec::new(),
             }),
             tables: Tables { tables: Vec::new() },
+            alarms: Alarms { alarms: Vec::new() },
             events: Events { events: Vec::new() },
         }
     }

@@ -4,7 +4,7 @@ use ratatui::backend::TestBackend;
 
 use super::readings::tests::reading;
 use super::*;
-use crate::admin::api::report::{DeadReason, Event, Probation, Table};
+use crate::admin::api::report::{Alarm, DeadReason, Event, Probation, Table};
 
 /// A host on a bad night.
 fn night() -> History {
@@ -40,6 +40,17 @@ fn night() -> History {
             loaded_seconds_ago: Some(7_000.0),
             changed_seconds_ago: Some(900_000.0),
             steps: vec!["geo".into()],
+        }];
+        reading.status.alarms = 1;
+        reading.alarms.alarms = vec![Alarm {
+            alarm: "plugin-missing".into(),
+            severity: "critical".into(),
+            subject: "asset".into(),
+            detail: "its file is \u{7}absent".into(),
+            since: "2026-01-02T03:04:05Z".into(),
+            age_seconds: 125,
+            times: 1,
+            remedy: "Put the file into the plugins folder.".into(),
         }];
         let event = |level: &str, kind: &str, count| Event {
             level: level.into(),
@@ -89,6 +100,8 @@ fn a_usual_terminal_shows_all_of_it() {
     println!("{text}");
     for word in [
         "plugins: asset is absent",
+        "plugin-missing asset for 2 m: its file is \\u{7}absent",
+        "→ Put the file",
         "STEP",
         "750",
         "trap 500, timeout 100, retried 42",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::{List, micros};
+use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::OperationLabel;
 use crate::telemetry::{Event, Metrics, Noted, Told};
 
@@ -20,7 +21,10 @@ pub struct QueueTrouble<'a> {
 impl Event for QueueTrouble<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_troubles.get_or_create(&OperationLabel { operation: self.operation }).inc();
-        metrics.alarm("queue-trouble");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::QueueTrouble, self.operation, self.error.into()))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -29,7 +33,7 @@ impl Event for QueueTrouble<'_> {
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, operation = self.operation, error = self.error, "queue trouble"
+            target: "dossier::queue", alarm = true, name = Kind::QueueTrouble.name(), operation = self.operation, error = self.error, "queue trouble"
         );
     }
 
@@ -41,6 +45,8 @@ impl Event for QueueTrouble<'_> {
 /// The queue works again.
 #[derive(Debug)]
 pub struct QueueRecovered {
+    /// What was tried and works again.
+    pub operation: &'static str,
     /// How long it did not.
     pub after: Duration,
 }
@@ -50,12 +56,18 @@ impl Event for QueueRecovered {
         metrics.queue_recoveries.inc();
     }
 
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Clear(Kind::QueueTrouble, self.operation))
+    }
+
     fn noted(&self) -> Option<Noted> {
         Noted::change("queue recovered", "", format!("after {:.1} s", self.after.as_secs_f64()))
     }
 
     fn log(&self) {
-        tracing::info!(target: "dossier::queue", after_us = micros(self.after), "queue recovered");
+        tracing::info!(
+            target: "dossier::queue", operation = self.operation, after_us = micros(self.after), "queue recovered"
+        );
     }
 }
 
@@ -92,7 +104,19 @@ pub struct EntriesLost<'a> {
 impl Event for EntriesLost<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_lost.inc_by(self.entries.len() as u64);
-        metrics.alarm("entries-lost");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(
+            Kind::EntriesLost,
+            "",
+            format!(
+                "{} entries are gone, the first: {}",
+                self.entries.len(),
+                self.entries.first().map_or("", String::as_str)
+            )
+            .into(),
+        ))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -103,7 +127,7 @@ impl Event for EntriesLost<'_> {
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue",
-            alarm = true,
+            alarm = true, name = Kind::EntriesLost.name(),
             count = self.entries.len(),
             entries = ?List(self.entries),
             "entries lost"
@@ -123,7 +147,10 @@ pub struct EntrySkipped<'a> {
 impl Event for EntrySkipped<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_skipped.inc();
-        metrics.alarm("entry-skipped");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::EntrySkipped, "", format!("{}: {}", self.entry, self.why).into()))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -132,7 +159,7 @@ impl Event for EntrySkipped<'_> {
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, entry = self.entry, why = self.why, "entry skipped"
+            target: "dossier::queue", alarm = true, name = Kind::EntrySkipped.name(), entry = self.entry, why = self.why, "entry skipped"
         );
     }
 }
@@ -177,7 +204,10 @@ pub struct GroupRecreated<'a> {
 impl Event for GroupRecreated<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_groups.inc();
-        metrics.alarm("group-recreated");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::GroupRecreated, self.stream, format!("group {}", self.group).into()))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -186,7 +216,7 @@ impl Event for GroupRecreated<'_> {
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, stream = self.stream, group = self.group, "consumer group recreated"
+            target: "dossier::queue", alarm = true, name = Kind::GroupRecreated.name(), stream = self.stream, group = self.group, "consumer group recreated"
         );
     }
 }
@@ -202,7 +232,10 @@ pub struct EntriesRescued {
 impl Event for EntriesRescued {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_rescued.inc_by(self.count);
-        metrics.alarm("entries-rescued");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::EntriesRescued, "", format!("{} entries were gone", self.count).into()))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -211,7 +244,7 @@ impl Event for EntriesRescued {
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, count = self.count, "entries gone from the queue, stored from memory"
+            target: "dossier::queue", alarm = true, name = Kind::EntriesRescued.name(), count = self.count, "entries gone from the queue, stored from memory"
         );
     }
 }
@@ -230,7 +263,10 @@ pub struct CommitRefused<'a> {
 impl Event for CommitRefused<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_refused.inc();
-        metrics.alarm("commit-refused");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::CommitRefused, "", self.error.into()))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -239,7 +275,7 @@ impl Event for CommitRefused<'_> {
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, id = self.id, entry = self.entry, error = self.error, "commit refused"
+            target: "dossier::queue", alarm = true, name = Kind::CommitRefused.name(), id = self.id, entry = self.entry, error = self.error, "commit refused"
         );
     }
 }
@@ -252,8 +288,10 @@ pub struct ConsumerShared<'a> {
 }
 
 impl Event for ConsumerShared<'_> {
-    fn count(&self, metrics: &Metrics) {
-        metrics.alarm("consumer-shared");
+    fn count(&self, _: &Metrics) {}
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::ConsumerShared, "", self.consumer.into()))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -261,7 +299,7 @@ impl Event for ConsumerShared<'_> {
     }
 
     fn log(&self) {
-        tracing::error!(target: "dossier::queue", alarm = true, consumer = self.consumer, "consumer shared");
+        tracing::error!(target: "dossier::queue", alarm = true, name = Kind::ConsumerShared.name(), consumer = self.consumer, "consumer shared");
     }
 }
 
@@ -276,11 +314,15 @@ pub struct DeadLettersMany {
 
 impl Event for DeadLettersMany {
     fn count(&self, metrics: &Metrics) {
-        let over = self.dead >= self.threshold;
-        metrics.dead_letters_over.set(over.into());
-        if over {
-            metrics.alarm("dead-letters");
+        metrics.dead_letters_over.set((self.dead >= self.threshold).into());
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        if self.dead < self.threshold {
+            return Some(Change::Clear(Kind::DeadLetters, ""));
         }
+        let detail = format!("there are {}; see dossier dlq list", self.dead);
+        Some(Change::Raise(Kind::DeadLetters, "", detail.into()))
     }
 
     fn noted(&self) -> Option<Noted> {
@@ -293,7 +335,7 @@ impl Event for DeadLettersMany {
     fn log(&self) {
         let (dead, threshold) = (self.dead, self.threshold);
         if dead >= threshold {
-            tracing::error!(target: "dossier::queue", alarm = true, dead, threshold, "many dead letters");
+            tracing::error!(target: "dossier::queue", alarm = true, name = Kind::DeadLetters.name(), dead, threshold, "many dead letters");
         } else {
             tracing::info!(target: "dossier::queue", dead, threshold, "not many dead letters any more");
         }
