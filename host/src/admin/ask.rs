@@ -157,7 +157,7 @@ impl Client {
             return Err(self.refusal(status, &body));
         }
         let begun = (Box::pin(answer.bytes_stream()), BytesMut::new());
-        let lines = futures_util::stream::try_unfold(begun, async |(mut pieces, mut rest)| {
+        let lines = futures_util::stream::try_unfold(begun, move |(mut pieces, mut rest)| async move {
             loop {
                 if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                     let line = rest.split_to(end + 1).freeze();

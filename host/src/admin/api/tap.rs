@@ -111,7 +111,7 @@ pub(super) async fn tap(
         return problem(StatusCode::SERVICE_UNAVAILABLE, format!("{TAPS} look on already; end one of them first"));
     };
     lease.prolong(reader.stuck());
-    let lines = futures_util::stream::unfold(reader, async |reader| {
+    let lines = futures_util::stream::unfold(reader, |reader| async move {
         let line = reader.next().await?;
         Some((Ok::<_, Infallible>(line), reader))
     });

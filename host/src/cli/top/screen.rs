@@ -80,10 +80,12 @@ impl<W: Write> Screen<W> {
     ///
     /// # Errors
     /// The terminal cannot be written to.
-    pub fn enter(mut out: W, colours: bool) -> io::Result<Self> {
+    pub fn enter(out: W, colours: bool) -> io::Result<Self> {
         IS_SCREEN.store(true, Ordering::SeqCst);
-        execute!(out, EnterAlternateScreen, Hide)?;
-        Ok(Self { out, colours })
+        // Made first, so that it is given back when only half of it succeeds.
+        let mut screen = Self { out, colours };
+        execute!(screen.out, EnterAlternateScreen, Hide)?;
+        Ok(screen)
     }
 }
 
