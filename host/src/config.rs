@@ -3,9 +3,11 @@
 //! Owns the file's shape and every check that needs nothing but the file. It does not open tables, plugins or
 //! connections: those who do, report as [`Finding`]s too, so that `dossier validate` can show everything at once.
 
+mod alarms;
 mod http;
 mod place;
 mod raw;
+mod telemetry;
 mod value;
 
 use std::collections::BTreeMap;
@@ -16,9 +18,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use self::alarms::AlarmsConfig;
 pub(crate) use self::http::MAX_FAILURE_LIFE;
 use self::place::{Place, dotted};
 use self::raw::RawConfig;
+pub use self::telemetry::{ENDPOINT_VARIABLES, TelemetryConfig};
 
 /// One thing that is wrong, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +76,10 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The log.
     pub log: LogConfig,
+    /// When what is an alarm.
+    pub alarms: AlarmsConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// The text of a configuration; it may hold passwords, so it is never printed.
@@ -211,6 +219,8 @@ pub struct TableConfig {
     pub key: Vec<String>,
     /// Lines that begin with this are left out.
     pub comment: Option<char>,
+    /// How old its file may be before that is an alarm.
+    pub max_age: Option<Duration>,
     /// Where it stands in the configuration.
     pub line: usize,
 }
@@ -403,11 +413,13 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter of tracing's.
     pub level: String,
+    /// JSON pointers to what must not be shown of alerts, in the log, in taps and in traces.
+    pub redact: Vec<String>,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, level: "info".to_owned() }
+        Self { format: LogFormat::Auto, level: "info".to_owned(), redact: Vec::new() }
     }
 }
 

@@ -12,10 +12,12 @@ pub mod metrics;
 mod noted;
 mod process;
 pub mod reading;
+pub mod redact;
 pub mod relay;
 pub mod tap;
 mod throttle;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ pub use self::metrics::Metrics;
 use self::noted::Memory;
 pub use self::noted::{Noted, Remembered};
 use self::reading::{Alerts, Calls, Measured};
+use self::redact::Masks;
 use self::relay::{Relay, Relayed};
 use self::tap::Taps;
 use self::throttle::Throttle;
@@ -159,14 +162,19 @@ impl Telemetry {
         }
         event.count(&self.metrics);
         if let Some(listener) = &self.listener
-            && let Some(told) = event.told()
+            && let Some(mut told) = event.told()
         {
+            let masks = Masks::current();
+            told.lines.iter_mut().for_each(|line| *line = masks.mask(line).into_owned());
             listener(told);
         }
         if self.taps.any() {
             event.tap(&self.taps);
         }
-        if let Some(noted) = event.noted() {
+        if let Some(mut noted) = event.noted() {
+            if let Cow::Owned(masked) = Masks::current().mask(&noted.text) {
+                noted.text = masked;
+            }
             self.memory.note(noted);
         }
         if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
@@ -176,7 +184,7 @@ impl Telemetry {
             None => {}
             Some(Change::Raise(kind, subject, detail)) => {
                 self.metrics.alarm(kind.name());
-                if self.alarms.raise(Instant::now(), kind, subject, &detail) {
+                if self.alarms.raise(Instant::now(), kind, subject, &Masks::current().mask(&detail)) {
                     self.metrics.alarm_held(kind.name()).inc();
                 }
             }
@@ -235,6 +243,11 @@ impl Telemetry {
     /// Notes how full the queue is.
     pub fn depth(&self, depth: &Depth) {
         self.metrics.queue_depth(depth);
+    }
+
+    /// Notes how many sources are watched.
+    pub fn sources(&self, watched: usize) {
+        self.metrics.sources.set(i64::try_from(watched).unwrap_or(i64::MAX));
     }
 
     /// Waits while more than half of the log is still to be written. The worker waits here before each read, so that a

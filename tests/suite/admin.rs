@@ -180,7 +180,7 @@ fn a_tap_shows_records_as_they_are_stored_and_what_a_step_is_given_and_gives() {
     let calls = tapped(&site, &host, &["--step", "geo", "--limit", "2"], |n| alert(n + 200_000));
     for call in &calls {
         assert_eq!((&call["step"], &call["outcome"], &call["attempt"]), (&json!("geo"), &json!("ok"), &json!(1)));
-        assert_eq!(call["given"]["alert"]["src_ip"], "45.0.0.7", "{call}");
+        assert_eq!(call["alert"]["src_ip"], "45.0.0.7", "{call}");
         assert!(call["given"]["observables"].to_string().contains("45.0.0.7"), "{call}");
         assert!(call["gave"]["fields"].to_string().contains("NL"), "{call}");
     }

@@ -157,6 +157,7 @@ struct Call {
     attempt: u32,
     outcome: String,
     detail: Option<String>,
+    alert: serde_json::Value,
     given: serde_json::Map<String, serde_json::Value>,
     gave: Option<serde_json::Map<String, serde_json::Value>>,
     fuel: u64,
@@ -172,6 +173,7 @@ fn call<W: Write>(call: &Call, out: &mut Out<W>) -> std::io::Result<()> {
     if let Some(detail) = &call.detail {
         writeln!(out, "    {}", printable(detail))?;
     }
+    writeln!(out, "  {:<16} {}", "alert", one_line(&call.alert.to_string()))?;
     for (what, value) in call.given.iter().chain(call.gave.iter().flatten()) {
         let empty =
             value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty);
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     const RECORD: &str = r#"{"record":{"schema":1,"id":"a\u001b[2J","alert":{"n":1.10},"observables":[],"enrichment":{"geo":{"country":"NL"}},"verdict":{"label":"malicious","score":92,"reasons":["seen \u202e before"]},"pipeline":{"finished":"2026-01-02T03:04:05.6789Z","duration_us":1234}}}"#;
-    const CALL: &str = r#"{"call":{"id":"a","step":"geo","stage":"enrich","plugin":"geo","version":"0.1.0","sha256":"ab","ended":"2026-01-02T03:04:05Z","attempt":2,"outcome":"ok","given":{"alert":{"src_ip":"192.0.2.1"},"observables":[],"enrichment":{}},"gave":{"fields":{"country":"NL"},"observables":[],"verdict":null},"cached":false,"tables":{},"fuel":4211,"memory":131072,"duration_us":9}}"#;
+    const CALL: &str = r#"{"call":{"id":"a","step":"geo","stage":"enrich","plugin":"geo","version":"0.1.0","sha256":"ab","ended":"2026-01-02T03:04:05Z","attempt":2,"outcome":"ok","alert":{"src_ip":"192.0.2.1"},"given":{"observables":[],"enrichment":{}},"gave":{"fields":{"country":"NL"},"observables":[],"verdict":null},"cached":false,"tables":{},"fuel":4211,"memory":131072,"duration_us":9}}"#;
 
     fn shown(line: &str, pretty: bool) -> String {
         let mut text = Vec::new();

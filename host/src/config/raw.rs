@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::alarms::{self, RawAlarms};
 use super::http::{RawHttp, http_config};
 use super::place::Place;
+use super::telemetry::RawTelemetry;
 use super::value::{self, ByteCount, Period, Text};
 use super::{
     AdminConfig, AlertConfig, Config, Finding, HostConfig, Limits, LogConfig, ObservableConfig, PluginsConfig,
@@ -34,6 +36,8 @@ pub(super) struct RawConfig {
     step: Vec<Spanned<RawStep>>,
     admin: RawAdmin,
     log: LogConfig,
+    alarms: RawAlarms,
+    telemetry: RawTelemetry,
 }
 
 #[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +104,7 @@ pub(super) struct RawTable {
     columns: Option<Vec<String>>,
     key: Option<OneOrMany>,
     comment: Option<char>,
+    max_age: Option<Period>,
 }
 
 #[derive(Deserialize)]
@@ -161,6 +166,7 @@ impl RawConfig {
             }
             steps.push(step);
         }
+        alarms::pointers(&self.log.redact, place.line_of_key("log.redact"), place, findings);
         let retention = self.store.retention;
         if let (Some(retention), RawKind::Directory) = (&retention, self.queue.kind) {
             let message = "retention is for the queue kind \"redis\"; delete old files of processed/ yourself, \
@@ -194,6 +200,8 @@ impl RawConfig {
             steps,
             admin: admin_config(self.admin, place, findings),
             log: self.log,
+            alarms: self.alarms.finish(place, findings),
+            telemetry: self.telemetry.finish(place, findings),
         }
     }
 }
@@ -395,7 +403,8 @@ fn table_config(
         return refuse("comment must be one ASCII character".into());
     }
     let line = place.line(offset);
-    Some(TableConfig { file, format, columns: table.columns, key, comment: table.comment, line })
+    let max_age = table.max_age.map(|age| age.0);
+    Some(TableConfig { file, format, columns: table.columns, key, comment: table.comment, max_age, line })
 }
 
 /// The names that a step's grants can have.

@@ -34,6 +34,9 @@ struct Call<'a> {
     /// What it said beside an outcome that is no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    /// The original; decoded before, so it is JSON.
+    alert: Option<&'a RawValue>,
+    /// What else it was given.
     given: What<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gave: Option<Gave<'a>>,
@@ -44,11 +47,9 @@ struct Call<'a> {
     duration_us: u64,
 }
 
-/// What it was given.
+/// What it was given beside the alert.
 #[derive(Serialize)]
 struct What<'a> {
-    /// The original; decoded before, so it is JSON.
-    alert: Option<&'a RawValue>,
     observables: &'a [Observable],
     enrichment: BTreeMap<&'a str, &'a RawValue>,
 }
@@ -90,8 +91,8 @@ pub(super) fn offer(
             attempt,
             outcome,
             detail,
+            alert: serde_json::from_slice(&given.alert.bytes).ok(),
             given: What {
-                alert: serde_json::from_slice(&given.alert.bytes).ok(),
                 observables: &given.observables,
                 enrichment: given.enrichment.iter().map(|(step, fields)| (step.as_str(), &**fields)).collect(),
             },

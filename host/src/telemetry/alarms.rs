@@ -379,4 +379,40 @@ mod tests {
         let listed = alarms.list();
         assert_eq!((listed.len(), listed[0].subject.len(), listed[0].detail.len()), (LISTED, SUBJECT, DETAIL));
     }
+
+    /// The parts of the page, by their headings.
+    fn sections(page: &'static str) -> Vec<(&'static str, &'static str)> {
+        page.split("\n## `").skip(1).filter_map(|part| part.split_once("`\n")).collect()
+    }
+
+    #[test]
+    fn the_page_of_alarms_has_each_of_them_in_order_with_the_words_of_the_table() {
+        let sections = sections(include_str!("../../../docs/operations/alarms.md"));
+        let names: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>());
+        for (kind, (name, text)) in Kind::ALL.iter().zip(sections) {
+            let severity = format!("{:?}", kind.severity());
+            let begin = format!("\n**{severity}.** {}\n\n**What to do.** {}\n\n", kind.cause(), kind.remedy());
+            assert!(text.starts_with(&begin), "docs/operations/alarms.md: `{name}` must begin with:\n{begin}");
+            assert_eq!(text.contains("`keep`"), !kind.is_over(), "{name}: how it ends");
+        }
+    }
+
+    #[test]
+    fn the_rules_for_prometheus_have_one_for_each_alarm_with_the_words_of_the_table() {
+        let rules = include_str!("../../../deploy/prometheus/alerts.yml");
+        assert_eq!(rules.matches("- alert:").count(), Kind::ALL.len() + 2, "and DossierDown and DossierNotReady");
+        for kind in Kind::ALL {
+            let name: String = kind.name().split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+            let rule = format!(
+                "      - alert: Dossier{name}\n        expr: dossier_alarm{{alarm=\"{}\"}} > 0\n        \
+                 labels: {{severity: {}}}\n        annotations:\n          summary: {:?}\n          description: {:?}\n",
+                kind.name(),
+                kind.severity().as_str(),
+                kind.cause(),
+                kind.remedy()
+            );
+            assert!(rules.contains(&rule), "deploy/prometheus/alerts.yml must have:\n{rule}");
+        }
+    }
 }

@@ -196,6 +196,8 @@ metrics! {
         "alarms_cleared", "Alarms that were over";
     alarm_now: Family<AlarmLabel, Gauge> = Family::default(),
         "alarm", "For how many subjects (plugins, tables, sources, …) an alarm holds now";
+    sources: Gauge = Gauge::default(),
+        "sources", "Sources that are watched for their silence";
     ready: Gauge = Gauge::default(),
         "ready", "1 while the host takes alerts, 0 before and while it stops";
     left_pending: Gauge = Gauge::default(),

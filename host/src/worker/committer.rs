@@ -15,6 +15,7 @@ use crate::queue::{Committed, Outcome, Settled};
 use crate::record::{Label, StepTrace};
 use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{AlertFinished, CommitRefused};
+use crate::telemetry::redact::Masks;
 
 /// How long alerts wait that were refused alone, before they are tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub(super) struct Story {
     pub failed_step: Option<String>,
     pub steps: Vec<StepTrace>,
     pub started: Instant,
+    /// What must not be said of it.
+    pub masks: Masks,
 }
 
 /// Commits whatever is done until all senders are gone. A queue that refuses is asked again until `abandon`, and nothing is read
@@ -91,14 +94,19 @@ pub(super) async fn run(
                     Committed::Refused(error) => {
                         if place >= before {
                             let (id, entry) = (story.id.as_deref(), settled.delivery.entry.as_str());
-                            shared.telemetry.emit(&CommitRefused { id, entry, error: &error });
+                            story.masks.within(|| shared.telemetry.emit(&CommitRefused { id, entry, error: &error }));
                         }
+                        let masks = story.masks.clone();
                         refused.add(Settling { settled, story, room });
                         let count = refused.alerts.len();
-                        let detail = format!("{count} cannot be committed and stay pending; the last: {error}");
+                        let detail =
+                            format!("{count} cannot be committed and stay pending; the last: {}", masks.mask(&error));
                         shared.telemetry.raise(Kind::CommitRefused, "", &detail);
                     }
-                    committed => tell(&shared, &settled, &story, &committed),
+                    committed => {
+                        shared.finished.fetch_add(1, Ordering::Relaxed);
+                        story.masks.within(|| tell(&shared, &settled, &story, &committed));
+                    }
                 }
             }
         });

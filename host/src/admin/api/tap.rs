@@ -8,11 +8,13 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use utoipa::IntoParams;
 
 use super::super::{Lease, Shown};
 use super::{problem, report};
 use crate::record::Label;
+use crate::telemetry::redact::Redactor;
 use crate::telemetry::tap::{TAPS, Wanted};
 
 /// What of it.
@@ -111,11 +113,28 @@ pub(super) async fn tap(
         return problem(StatusCode::SERVICE_UNAVAILABLE, format!("{TAPS} look on already; end one of them first"));
     };
     lease.prolong(reader.stuck());
-    let lines = futures_util::stream::unfold(reader, |reader| async move {
+    // Masked on its way out, so that the host's own threads do not wait for it.
+    let redactor = shown.parts.get().map(|inside| Redactor::new(&inside.config.log.redact)).unwrap_or_default();
+    let lines = futures_util::stream::unfold((reader, redactor), |(reader, redactor)| async move {
         let line = reader.next().await?;
-        Some((Ok::<_, Infallible>(line), reader))
+        Some((Ok::<_, Infallible>(masked(line, &redactor)), (reader, redactor)))
     });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// A line without what must not be shown.
+fn masked(line: Bytes, redactor: &Redactor) -> Bytes {
+    if redactor.is_empty() {
+        return line;
+    }
+    // What is no JSON is the empty line of a quiet tap.
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(&line) else { return line };
+    for what in ["record", "call"] {
+        if let Some(value) = value.get_mut(what) {
+            redactor.record(value);
+        }
+    }
+    format!("{value}\n").into()
 }
 
 /// Why a step cannot be tapped; none when it can.
@@ -131,6 +150,20 @@ fn no_such_step(shown: &Shown, step: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_must_not_be_shown_is_masked_in_the_alert_and_wherever_it_was_copied_to() {
+        let redactor = Redactor::new(&["/user".to_owned()]);
+        for line in [
+            r#"{"record":{"id":"a","alert":{"user":"jdoe-17","n":1},"enrichment":{"x":{"said":"hello jdoe-17"}}}}"#,
+            r#"{"call":{"id":"a","alert":{"user":"jdoe-17","n":1},"given":{"observables":[{"value":"jdoe-17"}]}}}"#,
+        ] {
+            let masked = masked(Bytes::from(line), &redactor);
+            let text = std::str::from_utf8(&masked).unwrap();
+            assert!(!text.contains("jdoe") && text.contains("\"n\":1") && text.ends_with("}\n"), "{text}");
+        }
+        assert_eq!(masked(Bytes::from("\n"), &redactor), "\n");
+    }
 
     #[test]
     fn what_is_wrong_with_a_query_is_named() {

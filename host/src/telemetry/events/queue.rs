@@ -312,6 +312,13 @@ pub struct DeadLettersMany {
     pub threshold: u64,
 }
 
+impl DeadLettersMany {
+    /// What stands beside the alarm.
+    pub fn detail(&self) -> String {
+        format!("there are {}; see dossier dlq list", self.dead)
+    }
+}
+
 impl Event for DeadLettersMany {
     fn count(&self, metrics: &Metrics) {
         metrics.dead_letters_over.set((self.dead >= self.threshold).into());
@@ -321,8 +328,7 @@ impl Event for DeadLettersMany {
         if self.dead < self.threshold {
             return Some(Change::Clear(Kind::DeadLetters, ""));
         }
-        let detail = format!("there are {}; see dossier dlq list", self.dead);
-        Some(Change::Raise(Kind::DeadLetters, "", detail.into()))
+        Some(Change::Raise(Kind::DeadLetters, "", self.detail().into()))
     }
 
     fn noted(&self) -> Option<Noted> {
