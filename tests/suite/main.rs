@@ -1,5 +1,6 @@
 //! Every end-to-end test in one binary: the real `dossier`, plugins built from source, a `redis-server` for each test.
 
+mod admin;
 mod alarms;
 mod authors;
 mod bench;
@@ -21,5 +22,6 @@ mod redis_faults;
 mod redis_queue;
 mod replays;
 mod secrets;
+mod top;
 mod tracing;
 mod tutorial;

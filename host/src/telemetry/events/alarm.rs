@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::micros;
 use crate::telemetry::alarms::{Change, Kind, Severity};
 use crate::telemetry::metrics::AlarmLabel;
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, Noted};
 
 /// An alarm holds from now on.
 #[derive(Debug)]
@@ -44,6 +44,14 @@ impl Event for AlarmRaised<'_> {
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(self.kind, self.subject, self.detail.into()))
     }
+
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}: {}", self.kind.name(), self.subject, self.detail);
+        match self.kind.severity() {
+            Severity::Critical => Noted::error("alarm raised", self.kind.name(), text),
+            Severity::Warning | Severity::Info => Noted::warning("alarm raised", self.kind.name(), text),
+        }
+    }
 }
 
 /// An alarm is over.
@@ -70,5 +78,10 @@ impl Event for AlarmCleared<'_> {
             after_us = micros(self.after),
             "alarm cleared"
         );
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}, after {} s", self.kind.name(), self.subject, self.after.as_secs());
+        Noted::change("alarm cleared", self.kind.name(), text)
     }
 }
