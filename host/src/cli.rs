@@ -1,16 +1,19 @@
 //! The command line: what people type, and what they are told. Reads the arguments and the configuration, calls what does
 //! the work, and turns its end into an exit code. It decides nothing about alerts.
 //!
-//! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 130 interrupted.
+//! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 3 not yet (`explain`), 130 interrupted.
 
 pub mod compile;
 mod dlq;
+mod explain;
 #[cfg(test)]
 mod memory;
+mod original;
 mod output;
 mod plugin;
 mod run;
 mod send;
+mod sheet;
 mod status;
 mod trial;
 mod validate;
@@ -58,6 +61,7 @@ Examples:
   dossier send alerts.ndjson           Put alerts into the queue
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
+  dossier explain ID                   One alert's whole story
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?";
 
@@ -67,6 +71,7 @@ Examples:
   dossier send alerts.ndjson           Put alerts into the queue
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
+  dossier explain ID                   One alert's whole story
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?
 
@@ -131,6 +136,12 @@ Examples:
 
     /// Show how much waits, how much is done and how much failed
     Status(status::Arguments),
+
+    /// Tell one alert's whole story: what was found in it, what each step answered, the verdict, and how it came to that
+    ///
+    /// Looks for the id in the store, in the dead letters and in what waits, and tells of all that share it: a record and a dead letter,
+    /// and alerts with other bytes, which are stored as <id>~<hash>. The page keeps to the width of the terminal; in colours only there.
+    Explain(explain::Arguments),
 
     /// Compare what was sent with what is stored, dead and waiting
     ///
@@ -215,6 +226,10 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         Work::Status(arguments) => {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| status::status(queue, &config, &arguments, &mut out).await).await
+        }
+        Work::Explain(arguments) => {
+            let config = Config::load(file)?;
+            with_queue(&config, async |queue| explain::explain(queue, &config, &arguments, &mut out).await).await
         }
         Work::Verify(arguments) => {
             let config = Config::load(file)?;

@@ -257,6 +257,15 @@ pub trait Queue: Send + Sync + 'static {
     /// [`QueueError`].
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError>;
 
+    /// Reads the store: the records with this alert id, and those beside them whose id is `<id>~…`: other alerts with the same id, or
+    /// alerts whose own id says so.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
+        walk_for(self.walk(Place::Store), id).await
+    }
+
     /// Begins a way through all that lies in a place, in no particular order.
     fn walk(&self, place: Place) -> Box<dyn Walk + '_>;
 
@@ -273,6 +282,30 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`QueueError`]; others take over when the lease ends.
     async fn close(&self) -> Result<(), QueueError>;
+}
+
+/// The records on a way through the store that are stored under an id or beside it: the slow way, which always works.
+async fn walk_for(mut walk: Box<dyn Walk + '_>, id: &str) -> Result<Vec<Held>, QueueError> {
+    let mut found = Vec::new();
+    loop {
+        let page = walk.next().await?;
+        if page.is_empty() {
+            return Ok(found);
+        }
+        let is_its = |held: &Held| held.bytes.as_deref().is_some_and(|record| is_beside(record, id));
+        found.extend(page.into_iter().filter(is_its));
+    }
+}
+
+/// Whether a record is stored under this id, or as `<id>~…`.
+fn is_beside(record: &[u8], id: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        id: std::borrow::Cow<'a, str>,
+    }
+    let head: Result<Head<'_>, _> = serde_json::from_slice(record);
+    head.is_ok_and(|head| head.id.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('~')))
 }
 
 /// Opens the queue of a configuration: connects, and makes what is missing.

@@ -35,7 +35,7 @@ use self::files::Unfinished;
 use self::folders::Folders;
 use self::reader::Reader;
 use self::taken::{AllTaken, Phase, Taken};
-use super::{Committed, Dead, Delivery, Depth, Place, Queue, QueueError, Settled, Walk};
+use super::{Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Settled, Walk, walk_for};
 use crate::alert;
 use crate::config::QueueConfig;
 use crate::telemetry::Telemetry;
@@ -202,6 +202,16 @@ impl Queue for DirectoryQueue {
             Ok(bytes.filter(own).map(Bytes::from))
         })
         .await
+    }
+
+    async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
+        let stem = alert::file_stem(id);
+        if stem != format!("alert-{id}") {
+            // Its file is named by a hash of the id, and so is each one beside it, by a hash of its own.
+            return walk_for(self.walk(Place::Store), id).await;
+        }
+        let id = id.to_owned();
+        self.at("look for records in", move |folders| walk::beside(folders, &stem, &id)).await
     }
 
     fn walk(&self, place: Place) -> Box<dyn Walk + '_> {

@@ -38,7 +38,7 @@ use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
-use super::{Committed, Dead, Delivery, Depth, Flow, Place, Queue, QueueError, Settled, Walk};
+use super::{Committed, Dead, Delivery, Depth, Flow, Held, Place, Queue, QueueError, Settled, Walk, walk_for};
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::GroupRecreated;
@@ -253,6 +253,13 @@ impl Queue for RedisQueue {
 
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
         self.shared.record(id).await
+    }
+
+    async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
+        match self.shared.stored(id).await? {
+            Some(found) => Ok(found),
+            None => walk_for(self.walk(Place::Store), id).await,
+        }
     }
 
     fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
