@@ -5,6 +5,7 @@
 
 pub mod compile;
 mod dlq;
+mod doctor;
 mod explain;
 #[cfg(test)]
 mod memory;
@@ -62,6 +63,7 @@ Examples:
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
   dossier explain ID                   One alert's whole story
+  dossier doctor                       What endangers alerts, or stops work?
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?";
 
@@ -72,6 +74,7 @@ Examples:
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
   dossier explain ID                   One alert's whole story
+  dossier doctor                       What endangers alerts, or stops work?
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?
 
@@ -133,6 +136,12 @@ Examples:
   dossier validate
   dossier validate --config staging.toml && echo fine")]
     Validate,
+
+    /// Look at everything that a host stands on, and say what endangers alerts or stops work, and what to do
+    ///
+    /// The configuration, the queue and its server, this machine, the plugins with their grants, the tables with their ages, the HTTP
+    /// interfaces, the host that runs here. Changes nothing; asks each HTTP interface once whether it answers, without credentials.
+    Doctor(doctor::Arguments),
 
     /// Show how much waits, how much is done and how much failed
     Status(status::Arguments),
@@ -216,6 +225,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         Work::Run { until_empty, watch } => {
             run::run(Config::load(file)?, until_empty, watch.map(|folder| run::Watched { folder })).await
         }
+        Work::Doctor(arguments) => doctor::doctor(file, &arguments, &mut out).await,
         Work::Validate => validate::validate(file, &mut out).await,
         Work::Send(arguments) => {
             let config = Config::load(file)?;

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::checkup::{Gravity, Observation};
 use crate::config::{Finding, QueueConfig, QueueKind};
 use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, Reason};
@@ -328,15 +329,16 @@ pub fn shared_answers(config: &QueueConfig, telemetry: &Arc<Telemetry>) -> Optio
     }
 }
 
-/// Looks at the queue without changing it: what `dossier validate` shows.
-pub async fn check(config: &QueueConfig) -> Vec<String> {
+/// Looks at the queue without changing it: what `dossier validate` and `dossier doctor` show.
+pub async fn check(config: &QueueConfig) -> Vec<Observation> {
     match &config.kind {
         QueueKind::Directory { path } => directory::check(path).await,
-        QueueKind::Redis(redis) => redis::check(redis).await,
+        QueueKind::Redis(redis) => redis::check(redis, config.dlq_alarm).await,
     }
 }
 
-/// Turns what [`check`] found into findings about the configuration.
-pub fn findings(config: &crate::config::Config, problems: Vec<String>) -> Vec<Finding> {
-    problems.into_iter().map(|problem| config.finding(None, format!("queue: {problem}"))).collect()
+/// Turns what [`check`] found broken into findings about the configuration.
+pub fn findings(config: &crate::config::Config, observations: &[Observation]) -> Vec<Finding> {
+    let broken = observations.iter().filter(|observation| observation.gravity == Gravity::Broken);
+    broken.map(|broken| config.finding(None, format!("queue: {}", broken.line()))).collect()
 }

@@ -37,6 +37,7 @@ use self::reader::Reader;
 use self::taken::{AllTaken, Phase, Taken};
 use super::{Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Settled, Walk, walk_for};
 use crate::alert;
+use crate::checkup::Observation;
 use crate::config::QueueConfig;
 use crate::telemetry::Telemetry;
 
@@ -109,10 +110,11 @@ impl DirectoryQueue {
     }
 }
 
-/// Looks at the folders without changing them: what `dossier validate` says about them.
-pub async fn check(path: &Path) -> Vec<String> {
+/// Looks at the folders without changing them: what [`super::check`] shows.
+pub async fn check(path: &Path) -> Vec<Observation> {
     let folders = Folders::new(path);
-    blocking(move || Ok(folders.problems())).await.unwrap_or_else(|error| vec![error.to_string()])
+    let looked = blocking(move || Ok(folders.look())).await;
+    looked.unwrap_or_else(|error| vec![Observation::broken(error.to_string(), "")])
 }
 
 #[async_trait]

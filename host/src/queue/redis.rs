@@ -39,6 +39,7 @@ use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
 use super::{Committed, Dead, Delivery, Depth, Flow, Held, Place, Queue, QueueError, Settled, Walk, walk_for};
+use crate::checkup::Observation;
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::GroupRecreated;
@@ -186,8 +187,8 @@ impl RedisQueue {
 }
 
 /// Looks at the server without changing anything: what [`super::check`] shows.
-pub async fn check(redis: &RedisConfig) -> Vec<String> {
-    check::check(redis).await
+pub async fn check(redis: &RedisConfig, dlq_alarm: u64) -> Vec<Observation> {
+    check::check(redis, dlq_alarm).await
 }
 
 #[async_trait]
