@@ -12,6 +12,7 @@ mod memory;
 mod original;
 mod output;
 mod plugin;
+mod reenrich;
 mod run;
 mod send;
 mod sheet;
@@ -178,6 +179,16 @@ Examples:
         command: dlq::Command,
     },
 
+    /// Enrich stored alerts anew, where a plugin has answered them that is mended since
+    ///
+    /// Sends stored alerts through the pipeline again. Each record stays until the new one takes its place under the same id, in one atomic
+    /// step, and tells of the old one in its history. An alert that fails this time keeps the record that it has, and the host's log says why.
+    /// Only records from before this began are taken, each once. When it is killed, nothing is lost or doubled, and the same command goes
+    /// on.
+    ///
+    /// All filters must fit: with --step and --digest together, that step by that version.
+    Reenrich(reenrich::Arguments),
+
     /// Write a plugin: begin one, build it, look at it, try it
     ///
     /// What the author of a plugin needs. None of it wants a configuration or a running host.
@@ -248,6 +259,10 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         Work::Dlq { command } => {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| dlq::execute(queue, &config, command, &mut out).await).await
+        }
+        Work::Reenrich(arguments) => {
+            let config = Config::load(file)?;
+            with_queue(&config, async |queue| reenrich::reenrich(queue, &arguments, &mut out).await).await
         }
         Work::Plugin { command } => plugin::execute(command, file, &mut out).await,
     };

@@ -48,8 +48,11 @@ pub struct Delivery {
     pub deliveries: u32,
     /// How often it was processed to its end before it was replayed; 0 at first.
     pub attempts: u32,
-    /// How it failed then. Where producers write beside an alert, they can write this as well.
+    /// What became of it then. Where producers write beside an alert, they can write this as well.
     pub history: History,
+    /// The record that it is to take the place of, if it was sent to be enriched anew. Where producers write, they can write this as
+    /// well; the queue looks whether it is so.
+    pub replaces: Option<Replaces>,
     /// When a host first saw it, if one did before.
     pub first_seen: Option<Timestamp>,
     /// How long it waited; zero where the clocks make no sense.
@@ -58,6 +61,43 @@ pub struct Delivery {
     pub suspect: bool,
     /// What only the queue understands: locks and leases, released when the delivery is dropped.
     pub receipt: Box<dyn Any + Send + Sync>,
+}
+
+/// A record that another is to take the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaces {
+    /// What tells this record from a later one of the same alert: its entry in the store, or the SHA-256 of its file.
+    pub record: String,
+    /// The id that it is stored under.
+    pub id: String,
+}
+
+/// A stored alert that is to be enriched anew.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// The record as it was found: [`Held::key`] and its bytes.
+    pub held: Held,
+    /// The id that it is stored under.
+    pub id: String,
+    /// The alert in it.
+    pub alert: Bytes,
+    /// How often the alert was processed to its end.
+    pub attempts: u32,
+    /// When a host received it.
+    pub first_seen: Timestamp,
+    /// What became of it until now, with the record that is to be replaced.
+    pub history: History,
+}
+
+/// What became of an alert that was to be enriched anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resent {
+    /// It waits in the queue.
+    Sent,
+    /// It is on its way already.
+    Waits,
+    /// Its record is not that one any more.
+    Gone,
 }
 
 /// What a delivery holds.
@@ -101,6 +141,10 @@ pub enum Committed {
     Conflict(String),
     /// The same alert was stored before: let go of, not stored again.
     Duplicate,
+    /// Stored in the place of the record that it replaces.
+    Replaced,
+    /// It failed, and the record that it was to replace stays as it was; let go of.
+    Kept,
     /// In the dead letters.
     Dead,
     /// Another host took it over meanwhile: nothing was changed.
@@ -169,6 +213,8 @@ pub struct Flow {
     pub dead: u64,
     /// Alerts that were let go of because they were stored before.
     pub duplicates: u64,
+    /// Alerts that were to be enriched anew and failed: let go of, their records as they were.
+    pub kept: u64,
 }
 
 /// A way through one [`Place`], a page at a time. Changes nothing, and holds nobody up: what comes or goes meanwhile may be
@@ -245,6 +291,13 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`QueueError`]; it is where it was.
     async fn replay(&self, key: &str) -> Result<bool, QueueError>;
+
+    /// Sends a stored alert through the pipeline again. Its record stays until the new one takes its place, under the same id and in one
+    /// atomic step; if it fails this time, the record stays for good.
+    ///
+    /// # Errors
+    /// [`QueueError`]; it may have been sent.
+    async fn reenrich(&self, again: &Again) -> Result<Resent, QueueError>;
 
     /// Deletes a dead letter for good; false when it is gone already.
     ///

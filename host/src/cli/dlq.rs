@@ -1,10 +1,10 @@
 //! `dossier dlq`: what people ask of the dead letters, and how they name them. What is done to them is the queue's job.
 
-mod change;
+pub(super) mod change;
 mod list;
 mod rehearse;
 mod replay;
-mod show;
+pub(super) mod show;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -84,7 +84,7 @@ pub struct Filter {
 }
 
 /// A SHA-256 or the beginning of one, in lower case.
-fn digest(text: &str) -> Result<String, String> {
+pub(super) fn digest(text: &str) -> Result<String, String> {
     if !(8..=64).contains(&text.len()) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err("a digest has 8 to 64 hexadecimal digits, as `dossier dlq show` and the log print them".to_owned());
     }

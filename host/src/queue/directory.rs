@@ -5,6 +5,7 @@
 //! `pending` that is no dot file is an alert. Nothing here is ever overwritten, and a file goes only when what became of it
 //! is on the disk. This part holds no file logic of its own: it takes the work of its modules to threads that may block.
 
+mod again;
 mod commit;
 mod dead_letters;
 mod depth;
@@ -35,7 +36,7 @@ use self::files::Unfinished;
 use self::folders::Folders;
 use self::reader::Reader;
 use self::taken::{AllTaken, Phase, Taken};
-use super::{Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Settled, Walk, walk_for};
+use super::{Again, Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Resent, Settled, Walk, walk_for};
 use crate::alert;
 use crate::checkup::Observation;
 use crate::config::QueueConfig;
@@ -189,6 +190,11 @@ impl Queue for DirectoryQueue {
         self.at("replay a dead letter in", move |folders| folders.replay(&key)).await
     }
 
+    async fn reenrich(&self, again: &Again) -> Result<Resent, QueueError> {
+        let again = again.clone();
+        self.at("send a stored alert again in", move |folders| folders.reenrich(&again)).await
+    }
+
     async fn discard(&self, key: &str) -> Result<bool, QueueError> {
         let key = key.to_owned();
         self.at("delete a dead letter in", move |folders| folders.discard(&key)).await
@@ -197,8 +203,7 @@ impl Queue for DirectoryQueue {
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
         let id = id.to_owned();
         self.at("read a record in", move |folders| {
-            let path = folders.processed.join(format!("{}.json", alert::file_stem(&id)));
-            let bytes = files::read_plain(&path, u64::MAX)?;
+            let bytes = files::read_plain(&folders.record(&id), u64::MAX)?;
             // Where a file system takes upper and lower case for the same, the file may be another alert's.
             let own = |bytes: &Vec<u8>| said_id(bytes).as_ref() == Some(&id);
             Ok(bytes.filter(own).map(Bytes::from))

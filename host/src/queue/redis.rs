@@ -3,7 +3,7 @@
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
 //! does, `<stream>:accused` counts for each suspect the processes that died while it ran alone in them, `<stream>:dead:<entry>` remembers for a while who
-//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share.
+//! buried an entry, `<stream>:ledger` counts duplicates, `<stream>:again` knows what is on its way to replace a record. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share.
 //! Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever producers send, the host's
 //! memory stays bounded.
 //!
@@ -11,6 +11,7 @@
 //! by hand included, is claimed from at once.
 
 mod address;
+mod again;
 mod answers;
 mod check;
 mod commit;
@@ -38,7 +39,9 @@ use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
-use super::{Committed, Dead, Delivery, Depth, Flow, Held, Place, Queue, QueueError, Settled, Walk, walk_for};
+use super::{
+    Again, Committed, Dead, Delivery, Depth, Flow, Held, Place, Queue, QueueError, Resent, Settled, Walk, walk_for,
+};
 use crate::checkup::Observation;
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
@@ -246,6 +249,10 @@ impl Queue for RedisQueue {
 
     async fn replay(&self, key: &str) -> Result<bool, QueueError> {
         self.shared.replay(key).await
+    }
+
+    async fn reenrich(&self, again: &Again) -> Result<Resent, QueueError> {
+        self.shared.reenrich(again).await
     }
 
     async fn discard(&self, key: &str) -> Result<bool, QueueError> {

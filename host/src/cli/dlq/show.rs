@@ -8,7 +8,7 @@ use anyhow::bail;
 use crate::cli::original::write_original;
 use crate::cli::output::{Out, count, duration, grouped, printable, since};
 use crate::dead_letter::DeadLetter;
-use crate::dead_letter::history::Failure;
+use crate::dead_letter::history::{Event, Failure, Replaced};
 use crate::queue::{Dead, Queue};
 
 use super::{find, json, with_body};
@@ -89,15 +89,33 @@ fn write_letter<W: Write>(dead: &Dead, out: &mut Out<W>) -> std::io::Result<()> 
     if dead.letter.left_out() > 0 {
         line("before", &format!("{}, not kept", count(dead.letter.left_out().into(), "failure")))?;
     }
-    for Failure { failed_at, reason, step, plugin, version, sha256, detail } in history.failures() {
-        let word = |word: &Option<String>| word.clone().unwrap_or_default();
-        let of = match step {
-            Some(step) => format!(" in {step} ({} {}, sha256 {})", word(plugin), word(version), word(sha256)),
-            None => String::new(),
-        };
-        line("before", &format!("{failed_at:.0} {reason}{of}: {detail}"))?;
+    for event in history.events() {
+        line("before", &told(event))?;
     }
     Ok(())
+}
+
+/// One earlier end of an alert, in a line.
+pub fn told(event: &Event) -> String {
+    let word = |word: &Option<String>| word.clone().unwrap_or_default();
+    let of = |step: &Option<String>, plugin, version, sha256| match step {
+        Some(step) => format!(" in {step} ({} {}, sha256 {})", word(plugin), word(version), word(sha256)),
+        None => String::new(),
+    };
+    match event {
+        Event::Failure(Failure { failed_at, reason, step, plugin, version, sha256, detail }) => {
+            format!("{failed_at:.0} {reason}{}: {detail}", of(step, plugin, version, sha256))
+        }
+        Event::Replaced(Replaced { replaced_at, finished, verdict, score, step, plugin, version, sha256 }) => {
+            let finished = finished.map(|finished| format!(" of {finished:.0}")).unwrap_or_default();
+            let score = score.map(|score| format!(" {score}")).unwrap_or_default();
+            let by = match step {
+                Some(step) => format!(", by {step} ({} {}, sha256 {})", word(plugin), word(version), word(sha256)),
+                None => String::new(),
+            };
+            format!("{replaced_at:.0} enriched anew: the record{finished} said {}{score}{by}", word(verdict))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use console::Style;
 use jiff::Timestamp;
 
 use crate::alert::observables::Observable;
+use crate::cli::dlq::show::told;
 use crate::cli::output::{count, duration, grouped, printable, since};
 use crate::cli::sheet::{Sheet, Styled};
-use crate::dead_letter::history::{Failure, History};
+use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, FailedStep, Reason};
 use crate::queue::Dead;
 use crate::record::SCHEMA;
@@ -199,20 +200,10 @@ fn write_history<W: Write>(sheet: &mut Sheet<'_, W>, history: &History, left_out
     if left_out > 0 {
         sheet.entry(2, NAME, "before", format!("{}, not kept", count(left_out.into(), "attempt")))?;
     }
-    for failure in history.failures() {
-        sheet.entry(2, NAME, "before", told(failure))?;
+    for event in history.events() {
+        sheet.entry(2, NAME, "before", told(event))?;
     }
     Ok(())
-}
-
-/// One earlier failure.
-fn told(Failure { failed_at, reason, step, plugin: name, version, sha256, detail }: &Failure) -> String {
-    let word = |word: &Option<String>| word.clone().unwrap_or_default();
-    let of = match step {
-        Some(step) => format!(" in {step} ({})", plugin(&word(name), &word(version), &word(sha256))),
-        None => String::new(),
-    };
-    format!("{failed_at:.0} {reason}{of}: {detail}")
 }
 
 fn plugin(name: &str, version: &str, sha256: &str) -> String {

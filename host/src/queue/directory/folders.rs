@@ -52,6 +52,7 @@ impl Folders {
             files::remove_stale(folder).map_err(|error| files::unavailable("clear", folder, &error))?;
         }
         self.remove_orphans().map_err(|error| files::unavailable("clear", &self.errors, &error))?;
+        self.remove_marks().map_err(|error| files::unavailable("clear", &self.state, &error))?;
         match self.problems().into_iter().next() {
             None => Ok(()),
             Some(problem) => Err(QueueError::Broken(problem)),

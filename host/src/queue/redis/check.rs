@@ -32,7 +32,7 @@ pub(super) async fn check(config: &RedisConfig, dlq_alarm: u64) -> Vec<Observati
     seen.extend(settings(&link, &info).await);
     seen.extend(clock(&link).await);
     let keys = Keys::new(&config.stream);
-    let hashes = [(&keys.accused, "hash"), (&keys.ledger, "hash")];
+    let hashes = [(&keys.accused, "hash"), (&keys.ledger, "hash"), (&keys.again, "hash")];
     let mut fit = true;
     for (key, kind) in [&keys.stream, &keys.store, &keys.dead].map(|key| (key, "stream")).into_iter().chain(hashes) {
         match ask(&link, redis::cmd("TYPE").arg(key)).await.map(|value| reply::text(value).unwrap_or_default()) {
