@@ -98,6 +98,7 @@ pub(super) fn tables(config: &Config, tables: &Snapshot) -> Vec<Observation> {
     let granted: BTreeSet<_> = config.steps.iter().flat_map(|step| &step.tables).collect();
     let look = |(name, table): (&String, &crate::config::TableConfig)| {
         let rows = match tables.get(name).map(|table| table.rows()) {
+            Some(Some(1)) => ", 1 row".to_owned(),
             Some(Some(rows)) => format!(", {} rows", grouped(rows as u64)),
             Some(None) => ", a database".to_owned(),
             None => String::new(),

@@ -62,8 +62,7 @@ pub fn write_record<W: Write>(sheet: &mut Sheet<'_, W>, key: &str, story: &Story
         line("received", moment(received))?;
     }
     if let Some(finished) = pipeline.finished {
-        let took = Duration::from_micros(pipeline.duration_us);
-        line("stored", format!("{}, {took:.1?} after that", moment(finished)))?;
+        line("stored", format!("{}, {} after that", moment(finished), took(pipeline.duration_us)))?;
     }
     line("deliveries", deliveries(pipeline.deliveries))?;
     line("attempts", attempts(pipeline.attempts))?;
@@ -148,7 +147,7 @@ fn write_step<W: Write>(sheet: &mut Sheet<'_, W>, trace: &Trace, story: &Story) 
     }
     let mut cost = vec![
         trace.stage.clone(),
-        format!("{:.1?}", Duration::from_micros(trace.duration_us)),
+        took(trace.duration_us),
         format!("{} fuel", grouped(trace.fuel)),
         format!("{} memory", size(trace.memory)),
     ];
@@ -178,10 +177,10 @@ fn write_step<W: Write>(sheet: &mut Sheet<'_, W>, trace: &Trace, story: &Story) 
 
 fn write_failed<W: Write>(sheet: &mut Sheet<'_, W>, failed: &FailedStep, reason: Reason) -> io::Result<()> {
     step_title(sheet, &failed.step, reason.as_str())?;
-    let took = Duration::from_micros(failed.duration_us);
+    let took = took(failed.duration_us);
     let calls = count(failed.calls.into(), "call");
     let last = if failed.calls == 1 { "it" } else { "the last" };
-    sheet.paragraph("    ", format!("{calls}, {last} used {} fuel and took {took:.1?}", grouped(failed.fuel)))?;
+    sheet.paragraph("    ", format!("{calls}, {last} used {} fuel and took {took}", grouped(failed.fuel)))?;
     sheet.paragraph("    ", Styled(plugin(&failed.plugin, &failed.version, &failed.sha256), Style::new().dim()))
 }
 
@@ -227,6 +226,16 @@ fn attempts(number: u32) -> String {
                 number => format!("{} times", number - 1),
             }
         ),
+    }
+}
+
+/// Microseconds: `17 µs`, `200.6 ms`, `2.0 s`.
+fn took(micros: u64) -> String {
+    let time = Duration::from_micros(micros);
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        _ => duration(time),
     }
 }
 
