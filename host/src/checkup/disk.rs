@@ -58,7 +58,7 @@ pub fn look(folder: &Path, whose: &str) -> Vec<Observation> {
 
 fn room(whose: &str, folder: &Path, free: u64, all: u64) -> Observation {
     let size = |bytes| ByteSize::b(bytes).display().iec().to_string();
-    let percent = if all == 0 { 100 } else { free.saturating_mul(100) / all };
+    let percent = free.saturating_mul(100).checked_div(all).unwrap_or(100);
     let what = format!("the disk of {whose} ({}) has {} of {} free", folder.display(), size(free), size(all));
     let next = "make room: when it is full, nothing is stored and nothing is taken from the queue";
     match free {

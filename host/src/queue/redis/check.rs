@@ -132,6 +132,7 @@ async fn hosts(link: &Link, keys: &Keys, config: &RedisConfig, waiting: u64) -> 
             _ => left += pending,
         }
     }
+    let hosts = |verb| if alive == 1 { format!("1 host {verb}s") } else { format!("{alive} hosts {verb}") };
     Some(match (alive, left) {
         (0, 0) if waiting == 0 => Observation::note("no host takes alerts from the stream", "dossier run starts one"),
         (0, left) => Observation::risk(
@@ -140,9 +141,9 @@ async fn hosts(link: &Link, keys: &Keys, config: &RedisConfig, waiting: u64) -> 
             ),
             "start one: dossier run",
         ),
-        (alive, 0) => Observation::fine(format!("{alive} host(s) take alerts from the stream")),
-        (alive, left) => Observation::note(
-            format!("{alive} host(s) take alerts from the stream; {left} alerts were begun by hosts that are gone"),
+        (_, 0) => Observation::fine(format!("{} alerts from the stream", hosts("take"))),
+        (_, left) => Observation::note(
+            format!("{} alerts from the stream; {left} alerts were begun by hosts that are gone", hosts("take")),
             "they are taken over within seconds; if not, look at the log for \"suspect\"",
         ),
     })

@@ -89,16 +89,14 @@ fn memory(info: &Info<'_>, place: &str) -> Vec<Observation> {
     }
     let used = info.number("used_memory").unwrap_or(0);
     let room = if most > 0 { most } else { info.number("total_system_memory").unwrap_or(0) };
-    if room == 0 {
-        return seen;
-    }
+    let Some(percent) = used.saturating_mul(100).checked_div(room) else { return seen };
     let size = |bytes| ByteSize::b(bytes).display().iec().to_string();
     let of = if most > 0 { "its maxmemory" } else { "its machine's memory" };
     let what = format!("redis uses {} of {of}, {}", size(used), size(room));
-    seen.push(if used.saturating_mul(100) / room >= FULL {
+    seen.push(if percent >= FULL {
         Observation::risk(
             what,
-            "bound the store with retention in [queue], drop dead letters that nobody wants, or give it more memory: when it is full \
+            "bound the store with retention in [store], drop dead letters that nobody wants, or give it more memory: when it is full \
              producers are refused, and the host stops reading",
         )
     } else {
@@ -179,12 +177,12 @@ fn replicas(info: &Info<'_>, place: &str) -> Option<Observation> {
             format!("none of the {number} replicas of redis at {place} is near enough (min-replicas-max-lag)"),
             "look at their logs; with min-replicas-to-write writes are refused meanwhile",
         ),
-        Some(_) => {
-            Observation::fine(format!("{number} replica(s), and writes need one of them (min-replicas-to-write)"))
-        }
+        Some(good) => Observation::fine(format!(
+            "writes need a replica (min-replicas-to-write), and {good} of {number} are near enough"
+        )),
         None => Observation::note(
             format!(
-                "{number} replica(s), and redis at {place} writes without them too: one that is cut off goes on, and what it takes is lost at a failover"
+                "redis at {place} has replicas ({number}) and writes without them too: cut off from them it goes on, and what it takes is lost at a failover"
             ),
             "CONFIG SET min-replicas-to-write 1, and min-replicas-max-lag 10",
         ),
