@@ -167,7 +167,7 @@ mod tests {
     fn a_page_fits_and_drives_no_terminal() {
         assert_eq!(
             written(Some(40), false, &parts()),
-            "One\n  ok    it is there\n  RISK  it may lose what it holds, all of\n        it, and nobody would know\n        -> tell it \
+            "One\n  ok    it is there\n  RISK  it may lose what it holds, all\n        of it, and nobody would know\n        -> tell it \
              not to, soon\n\nTwo\n  ok    \\u{1b}[2J\n\n1 problem\n"
         );
     }

@@ -259,11 +259,11 @@ mod tests {
     }
 
     fn details(history: &History) -> Vec<&str> {
-        let detail = |event| match event {
-            &Event::Failure(ref failure) => failure.detail.as_str(),
-            &Event::Replaced(_) => "replaced",
-        };
-        history.events().iter().map(detail).collect()
+        let details = history.events().iter().map(|event| match event {
+            Event::Failure(failure) => failure.detail.as_str(),
+            Event::Replaced(_) => "replaced",
+        });
+        details.collect()
     }
 
     #[test]

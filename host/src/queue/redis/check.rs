@@ -33,21 +33,17 @@ pub(super) async fn check(config: &RedisConfig, dlq_alarm: u64) -> Vec<Observati
     seen.extend(clock(&link).await);
     let keys = Keys::new(&config.stream);
     let hashes = [(&keys.accused, "hash"), (&keys.ledger, "hash"), (&keys.again, "hash")];
-    let mut fit = true;
     for (key, kind) in [&keys.stream, &keys.store, &keys.dead].map(|key| (key, "stream")).into_iter().chain(hashes) {
         match ask(&link, redis::cmd("TYPE").arg(key)).await.map(|value| reply::text(value).unwrap_or_default()) {
-            Ok(found) if found == "none" || found == kind => continue,
+            Ok(found) if found == "none" || found == kind => {}
             Ok(found) => seen.push(Observation::broken(
                 format!("the key {key} is a {found}, but must be a {kind}"),
                 "rename it, or choose another stream in [queue]",
             )),
             Err(problem) => seen.push(Observation::broken(problem, "")),
         }
-        fit = false;
     }
-    if fit {
-        seen.extend(streams(&link, &keys, config, dlq_alarm).await);
-    }
+    seen.extend(streams(&link, &keys, config, dlq_alarm).await);
     seen
 }
 
@@ -81,23 +77,24 @@ async fn clock(link: &Link) -> Option<Observation> {
 
 /// What lies in the streams, and who else reads them.
 async fn streams(link: &Link, keys: &Keys, config: &RedisConfig, dlq_alarm: u64) -> Vec<Observation> {
-    let mut lengths = Vec::new();
-    for key in [&keys.stream, &keys.store, &keys.dead] {
-        let length = ask(link, redis::cmd("XLEN").arg(key)).await.ok().and_then(reply::number).unwrap_or(0);
-        lengths.push(length);
+    let mut seen = Vec::new();
+    // What cannot be counted is of a wrong type, or may not be asked for, and that is told already.
+    let length = async |key: &str| ask(link, redis::cmd("XLEN").arg(key)).await.ok().and_then(reply::number);
+    let waiting = length(&keys.stream).await.unwrap_or(0);
+    if let Some(stored) = length(&keys.store).await {
+        let stream = &config.stream;
+        seen.push(Observation::fine(format!(
+            "the stream {stream} holds {waiting} alerts; {stored} records are stored"
+        )));
     }
-    let mut seen = vec![Observation::fine(format!(
-        "the stream {} holds {} alerts; {} records are stored",
-        config.stream, lengths[0], lengths[1]
-    ))];
-    seen.push(match lengths[2] {
+    seen.extend(length(&keys.dead).await.map(|dead| match dead {
         0 => Observation::fine("no dead letters"),
         dead if dead >= dlq_alarm => Observation::risk(
             format!("{dead} dead letters: as many as dlq_alarm in [queue] says, or more, and nothing trims them"),
             "see `dossier dlq list`; mend the cause, then `dossier dlq replay`",
         ),
         dead => Observation::note(format!("{dead} dead letters"), "see `dossier dlq list`"),
-    });
+    }));
     // A stream that is not there has no groups; that is fine.
     let Ok(groups) = ask(link, redis::cmd("XINFO").arg("GROUPS").arg(&config.stream)).await else { return seen };
     let names: Vec<_> =
@@ -112,7 +109,7 @@ async fn streams(link: &Link, keys: &Keys, config: &RedisConfig, dlq_alarm: u64)
         ));
     }
     if names.contains(&config.group) {
-        seen.extend(hosts(link, keys, config, lengths[0]).await);
+        seen.extend(hosts(link, keys, config, waiting).await);
     }
     seen
 }
