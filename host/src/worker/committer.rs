@@ -150,6 +150,8 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
         Committed::Stored => (story.id.as_deref(), "stored"),
         Committed::Conflict(id) => (Some(id.as_str()), "conflict"),
         Committed::Duplicate => (story.id.as_deref(), "duplicate"),
+        Committed::Replaced => (story.id.as_deref(), "replaced"),
+        Committed::Kept => (story.id.as_deref(), "kept"),
         Committed::Dead => (story.id.as_deref(), "dead"),
         Committed::Lost => (story.id.as_deref(), "lost"),
         // It is not at its end: it is told of as `CommitRefused`.

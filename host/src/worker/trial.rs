@@ -100,6 +100,7 @@ impl Case {
             attempts: delivery.attempts,
             first_seen: delivery.first_seen,
             history: delivery.history.clone(),
+            replaces: None,
             waited: delivery.waited,
             suspect: delivery.suspect,
             receipt: Box::new(()),

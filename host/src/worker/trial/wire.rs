@@ -152,6 +152,8 @@ impl Suspect {
             attempts: self.attempts,
             first_seen: self.first_seen,
             history: self.history,
+            // Only the commit asks for it, which is the host's.
+            replaces: None,
             waited: self.waited,
             suspect: true,
             receipt: Box::new(()),
