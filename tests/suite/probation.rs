@@ -135,7 +135,7 @@ fn a_bad_version_is_taken_out(kind: &Kind, probation: &str, calls: u32, failures
     let asking = format!("{}[admin]\naddress = \"{}\"\n", kind.config(), host.admin());
     site.write("asking.toml", asking.as_bytes());
     let status = site.succeed(&["--config", "asking.toml", "status"]);
-    assert!(status.contains("host       ready") && status.contains("plugin guest: its file is refused"), "{status}");
+    assert!(status.contains("host       ready") && status.contains("plugin-taken-out guest: version "), "{status}");
     let dead = site.status()["dead"].as_u64().expect("a number");
     assert!((failures..=40).contains(&dead), "{dead}");
     send(&site, calls + 40..calls + 60);
