@@ -4,7 +4,9 @@
 //! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 130 interrupted.
 
 pub mod compile;
+pub(crate) mod config;
 mod dlq;
+mod manual;
 #[cfg(test)]
 mod memory;
 mod output;
@@ -81,6 +83,29 @@ enum Command {
     #[command(flatten)]
     Work(Work),
 
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  source <(dossier completions bash)
+  dossier completions bash > /etc/bash_completion.d/dossier
+  dossier completions zsh > \"${fpath[1]}/_dossier\"
+  dossier completions fish > ~/.config/fish/completions/dossier.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(after_help = "\
+Examples:
+  dossier man | man -l -
+  dossier man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write a page for each command here: dossier.1, dossier-run.1, …
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
+
     #[command(hide = true)]
     Compile(compile::Args),
 
@@ -128,6 +153,16 @@ Examples:
   dossier validate
   dossier validate --config staging.toml && echo fine")]
     Validate,
+
+    /// Show what the configuration may say, and what it says
+    #[command(after_help = "\
+Examples:
+  dossier config show                  Every setting, and where its value comes from
+  dossier config schema                The JSON Schema, for editors")]
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
 
     /// Show how much waits, how much is done and how much failed
     Status(status::Arguments),
@@ -182,6 +217,8 @@ pub fn main() -> ExitCode {
         // These bound their process and have a runtime of their own, so there must be none yet.
         Command::Compile(arguments) => return compile::run(&arguments),
         Command::Trial => return trial::run(),
+        Command::Completions { shell } => return manual::end(manual::completions(shell)),
+        Command::Man { dir } => return manual::end(manual::pages(dir.as_deref())),
         Command::Work(work) => work,
     };
     let done = tokio::runtime::Runtime::new().context("cannot start the runtime").and_then(|runtime| {
@@ -206,6 +243,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
             run::run(Config::load(file)?, until_empty, watch.map(|folder| run::Watched { folder })).await
         }
         Work::Validate => validate::validate(file, &mut out).await,
+        Work::Config { command } => config::execute(&command, || Ok(Config::load(file)?), &mut out),
         Work::Send(arguments) => {
             let config = Config::load(file)?;
             let place = place(&config.queue.kind);

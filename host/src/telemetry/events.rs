@@ -6,6 +6,7 @@
 //! are given as they are: [`super::logging`] makes them safe and cuts them.
 
 mod alert;
+mod config;
 mod host;
 mod http;
 mod plugin;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::alert::{AlertFinished, StepCalled, StepRetried};
+pub use self::config::{ConfigRefused, ConfigReloaded, ConfigUnchanged};
 pub use self::host::{HostStarted, HostStopped, HostStopping};
 pub use self::http::{HttpAnswered, HttpCacheTrouble, HttpCalled};
 pub use self::plugin::{
@@ -32,12 +34,13 @@ pub use self::queue::{
     GroupRecreated, HistoryIgnored, QueueRecovered, QueueTrouble,
 };
 pub use self::suspect::{SuspectDied, SuspectsWait};
-pub use self::table::{TableLoaded, TableRefused};
+pub use self::table::{TableDropped, TableLoaded, TableRefused};
 
 /// Every alarm that `dossier_alarms_total` tells apart.
-pub(super) const ALARMS: [&str; 15] = [
+pub(super) const ALARMS: [&str; 16] = [
     "queue-trouble",
     "commit-refused",
+    "config-refused",
     "consumer-shared",
     "dead-letters",
     "entries-lost",
