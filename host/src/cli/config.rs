@@ -55,7 +55,11 @@ struct Shown<'a> {
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn execute<W: Write>(command: &Command, config: impl FnOnce() -> anyhow::Result<Config>, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+pub fn execute<W: Write>(
+    command: &Command,
+    config: impl FnOnce() -> anyhow::Result<Config>,
+    out: &mut Out<W>,
+) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema => writeln!(out, "{}", serde_json::to_string_pretty(&schema::schema())?)?,
         Command::Show { changed, json } => {

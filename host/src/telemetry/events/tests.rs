@@ -99,6 +99,7 @@ fn all(then: impl Fn(&dyn Event)) {
 fn the_list_of_all_events_has_them_all() {
     let sources = [
         include_str!("alert.rs"),
+        include_str!("config.rs"),
         include_str!("host.rs"),
         include_str!("http.rs"),
         include_str!("plugin.rs"),
