@@ -4,10 +4,12 @@
 //! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 3 not yet (`explain`), 130 interrupted.
 
 pub mod compile;
+pub(crate) mod config;
 mod dlq;
 mod doctor;
 mod explain;
 mod host;
+mod manual;
 #[cfg(test)]
 pub(crate) mod memory;
 mod original;
@@ -95,6 +97,29 @@ enum Command {
     #[command(flatten)]
     Work(Work),
 
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  source <(dossier completions bash)
+  dossier completions bash > /etc/bash_completion.d/dossier
+  dossier completions zsh > \"${fpath[1]}/_dossier\"
+  dossier completions fish > ~/.config/fish/completions/dossier.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(after_help = "\
+Examples:
+  dossier man | man -l -
+  dossier man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write a page for each command here: dossier.1, dossier-run.1, …
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
+
     #[command(hide = true)]
     Compile(compile::Args),
 
@@ -148,6 +173,15 @@ Examples:
     /// The configuration, the queue and its server, this machine, the plugins with their grants, the tables with their ages, the HTTP
     /// interfaces, the host that runs here. Changes nothing; asks each HTTP interface once whether it answers, without credentials.
     Doctor(doctor::Arguments),
+    /// Show what the configuration may say, and what it says
+    #[command(after_help = "\
+Examples:
+  dossier config show                  Every setting, and where its value comes from
+  dossier config schema                The JSON Schema, for editors")]
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
 
     /// Show how much waits, how much is done and how much failed
     Status(status::Arguments),
@@ -230,6 +264,8 @@ pub fn main() -> ExitCode {
         // These bound their process and have a runtime of their own, so there must be none yet.
         Command::Compile(arguments) => return compile::run(&arguments),
         Command::Trial => return trial::run(),
+        Command::Completions { shell } => return manual::end(manual::completions(shell)),
+        Command::Man { dir } => return manual::end(manual::pages(dir.as_deref())),
         Command::Work(work) => work,
     };
     let done = tokio::runtime::Runtime::new().context("cannot start the runtime").and_then(|runtime| {
@@ -255,6 +291,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         }
         Work::Doctor(arguments) => doctor::doctor(file, &arguments, &mut out).await,
         Work::Validate => validate::validate(file, &mut out).await,
+        Work::Config { command } => config::execute(&command, || Ok(Config::load(file)?), &mut out),
         Work::Send(arguments) => {
             let config = Config::load(file)?;
             let place = place(&config.queue.kind);

@@ -5,9 +5,12 @@
 
 mod admin;
 mod alarms;
+pub mod effective;
 mod http;
 mod place;
 mod raw;
+pub mod schema;
+mod shape;
 mod telemetry;
 mod value;
 
@@ -17,13 +20,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::admin::{AdminConfig, Token};
 pub use self::alarms::AlarmsConfig;
 pub(crate) use self::http::MAX_FAILURE_LIFE;
 use self::place::{Place, dotted};
-use self::raw::RawConfig;
+use self::shape::RawConfig;
 pub use self::telemetry::{ENDPOINT_VARIABLES, TelemetryConfig};
 
 /// One thing that is wrong, and where it stands.
@@ -168,7 +172,8 @@ pub struct AlertConfig {
 }
 
 /// A place where alerts keep an observable.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct ObservableConfig {
     /// JSON pointer; a `*` segment stands for every element of an array.
     pub pointer: String,
@@ -193,12 +198,15 @@ pub struct PluginsConfig {
 }
 
 /// How a new version of a plugin has to prove itself before it counts as good.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct ProbationConfig {
     /// How many of its first calls are looked at; 0 takes every version as good.
+    #[schemars(extend("default" = 50))]
     pub calls: u32,
     /// The share of them, above 0 and at most 1, with which it has failed.
+    #[schemars(extend("default" = 0.2, "exclusiveMinimum" = 0, "maximum" = 1))]
     pub failures: f64,
 }
 
@@ -209,7 +217,7 @@ impl Default for ProbationConfig {
 }
 
 /// A table that steps can be granted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableConfig {
     /// The file.
     pub file: PathBuf,
@@ -228,7 +236,7 @@ pub struct TableConfig {
 }
 
 /// How a table is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TableFormat {
     /// Comma-separated, with a header unless `columns` are named.
@@ -244,7 +252,7 @@ pub enum TableFormat {
 }
 
 /// An HTTP interface that steps can be granted.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     /// Scheme, host and port that may be asked.
     pub url: url::Url,
@@ -292,7 +300,7 @@ impl fmt::Debug for HttpConfig {
 }
 
 /// A step: a plugin with its limits, grants and settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepConfig {
     /// The name under which its result stands.
     pub name: String,
@@ -362,14 +370,18 @@ impl StepConfig {
 }
 
 /// The log.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct LogConfig {
-    /// How lines look.
+    /// How lines look: "auto" is pretty on a terminal and JSON elsewhere.
+    #[schemars(extend("default" = "auto"))]
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter of tracing's.
+    /// "error", "warn", "info", "debug" or "trace"; or a filter such as "info,dossier::queue=debug".
+    #[schemars(extend("default" = "info"))]
     pub level: String,
-    /// JSON pointers to what must not be shown of alerts, in the log, in taps and in traces.
+    /// JSON pointers to what must not be shown of alerts, in the log, in taps and in traces, as in `["/user/name", "/people/*/mail"]`.
+    #[schemars(extend("default" = []))]
     pub redact: Vec<String>,
 }
 
@@ -380,7 +392,7 @@ impl Default for LogConfig {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON elsewhere.

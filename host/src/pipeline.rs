@@ -3,6 +3,7 @@
 
 pub mod run;
 mod seen;
+pub mod setup;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::setup::Setup;
 use crate::alert::Alert;
 use crate::alert::observables::Observable;
 use crate::config::StepConfig;
@@ -172,6 +174,8 @@ impl LoadedStep {
 /// The steps that alerts go through, until a reload makes another one. An alert is finished by the pipeline it began with.
 pub struct Pipeline {
     steps: Vec<LoadedStep>,
+    /// What was reloaded with them; none where nothing was.
+    setup: Option<Arc<Setup>>,
     /// What records say of each of them.
     facts: Vec<Arc<KnownStep>>,
 }
@@ -179,8 +183,18 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline of these steps; their results stand in this order.
     pub fn new(steps: Vec<LoadedStep>) -> Self {
+        Self::of(None, steps)
+    }
+
+    /// The same with the configuration that they belong to; none where that is the one that the host began with.
+    pub fn of(setup: Option<Arc<Setup>>, steps: Vec<LoadedStep>) -> Self {
         let facts = steps.iter().map(|step| Arc::new(step.facts().into())).collect();
-        Self { steps, facts }
+        Self { steps, setup, facts }
+    }
+
+    /// The configuration that was reloaded with it, and what goes with that; none where the host still has the one that it began with.
+    pub fn setup(&self) -> Option<&Arc<Setup>> {
+        self.setup.as_ref()
     }
 
     /// The steps, in the configuration's order.

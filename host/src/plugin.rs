@@ -29,11 +29,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dossier_authoring::manifest::Manifest;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::Health;
 use crate::config::{Config, Finding};
+use crate::pipeline::setup::Setup;
 use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
 
@@ -71,8 +72,19 @@ pub enum PluginsError {
     Http(#[from] http::HttpSetupError),
 }
 
+/// Why the plugins do not run under another configuration. What they ran under before goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct ReloadError {
+    /// What is wrong and what to do.
+    pub why: String,
+    /// Whether the machine is to blame, or something that changes by itself, so that another try may work.
+    pub again: bool,
+}
+
 /// The running plugins: watches their folder until it is dropped.
 pub struct Plugins {
+    renewals: mpsc::Sender<directory::Renewal>,
     steps: watch::Receiver<Option<Arc<Pipeline>>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -107,7 +119,24 @@ impl Plugins {
             compiler::Compiler::new(&config.host.state_dir, program, Arc::clone(&telemetry)).map_err(state)?;
         let loader = loader::Loader::new(Arc::clone(&config), compiler, Arc::clone(&telemetry))?;
         let (directory, steps) = directory::Directory::open(loader, telemetry, health).await;
-        Ok(Self { steps, _task: AbortOnDropHandle::new(tokio::spawn(directory.watch())) })
+        let (renewals, receiver) = mpsc::channel(1);
+        Ok(Self { renewals, steps, _task: AbortOnDropHandle::new(tokio::spawn(directory.watch(receiver))) })
+    }
+
+    /// Has everything run under another configuration, from the next alert on: its steps, with its tables. All of it or nothing: what a
+    /// host that starts with it would miss keeps it out. Takes as long as compiling what is new in it.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then nothing has changed.
+    pub async fn reload(&self, setup: Arc<Setup>) -> Result<(), ReloadError> {
+        let (reply, replied) = oneshot::channel();
+        let gone = || ReloadError {
+            why: "the task that watches the plugins broke off; this is a defect of dossier, please report it"
+                .to_owned(),
+            again: false,
+        };
+        self.renewals.send(directory::Renewal { setup, reply }).await.map_err(|_| gone())?;
+        replied.await.map_err(|_| gone())?
     }
 
     /// What alerts should run through now; none while a required plugin is missing. Looking at it is cheap.

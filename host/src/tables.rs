@@ -31,6 +31,7 @@ use self::index::Index;
 use self::mmdb::Mmdb;
 use self::rows::Rows;
 use self::source::{Bounds, Source};
+pub(crate) use self::watch::Stamp;
 pub use self::watch::{Tables, check};
 use crate::config::{TableConfig, TableFormat};
 

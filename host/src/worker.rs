@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::trial::Isolation;
 use crate::admin::Health;
-use crate::alert::Decoder;
 use crate::config::Config;
 use crate::pipeline::Pipeline;
+use crate::pipeline::setup::Setup;
 use crate::queue::{Body, Delivery, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::Telemetry;
@@ -42,13 +42,13 @@ const LARGEST_SHARE: usize = 16;
 
 /// What a worker works with. It is handed everything, its stop signal too, so that it can be run anywhere.
 pub struct Worker {
-    /// The configuration.
+    /// The configuration that the host begins with. What a reload changes of it comes with the pipeline.
     pub config: Arc<Config>,
     /// Where alerts come from and go to.
     pub queue: Arc<dyn Queue>,
     /// What they go through; none while a required plugin is missing, and then nothing is read.
     pub pipeline: watch::Receiver<Option<Arc<Pipeline>>>,
-    /// What plugins look into.
+    /// What plugins look into, until a pipeline brings other tables along.
     pub tables: Arc<Tables>,
     /// Where events go.
     pub telemetry: Arc<Telemetry>,
@@ -84,7 +84,8 @@ pub enum WorkerError {
 struct Shared {
     config: Arc<Config>,
     queue: Arc<dyn Queue>,
-    decoder: Decoder,
+    /// What goes with pipelines that bring nothing along.
+    setup: Arc<Setup>,
     telemetry: Arc<Telemetry>,
     /// One for each alert in flight, from the read to the commit.
     slots: Arc<Semaphore>,
@@ -147,7 +148,7 @@ impl Worker {
     /// [`WorkerError`]; nothing was lost.
     pub async fn run(self, until_empty: bool) -> Result<(), WorkerError> {
         let shared = Arc::new(Shared {
-            decoder: Decoder::new(&self.config.alert),
+            setup: Arc::new(Setup::new(self.config.clone(), self.tables.clone())),
             config: self.config.clone(),
             queue: self.queue.clone(),
             telemetry: self.telemetry.clone(),
@@ -338,10 +339,12 @@ impl Worker {
         done: &mpsc::Sender<committer::Settling>,
         pipeline: &Arc<Pipeline>,
     ) -> task::Common {
+        let setup = pipeline.setup().unwrap_or(&shared.setup).clone();
         task::Common {
             shared: shared.clone(),
             pipeline: pipeline.clone(),
-            tables: self.tables.snapshot(),
+            tables: setup.tables.snapshot(),
+            setup,
             done: done.clone(),
         }
     }

@@ -8,7 +8,7 @@ pub mod happened;
 pub mod host;
 pub mod not_run;
 pub mod page;
-pub mod promtool;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis_server;
 pub mod shell;

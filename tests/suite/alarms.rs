@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use dossier_tests::host::{Host, Site, field, root, wait_for};
 use dossier_tests::not_run::not_run;
-use dossier_tests::promtool::promtool;
+use dossier_tests::prometheus::program;
 use dossier_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
 
@@ -213,7 +213,7 @@ fn what_is_no_file_among_the_alerts_is_an_alarm_for_a_while() {
 
 #[test]
 fn promtool_finds_no_fault_in_the_rules_and_each_of_them_fires() {
-    let promtool = match promtool() {
+    let promtool = match program("promtool") {
         Ok(promtool) => promtool,
         Err(error) => {
             return not_run("alarms::promtool_finds_no_fault_in_the_rules_and_each_of_them_fires", &error.to_string());

@@ -1,4 +1,7 @@
-//! The contract's reference, made from its text: `docs/plugins/reference.md`.
+//! Pages that are made and not written: the contract's reference (`docs/plugins/reference.md`) from its text, and that of the
+//! configuration ([`settings`]) from the program.
+
+mod settings;
 
 use std::fs;
 use std::path::Path;
@@ -16,14 +19,27 @@ Made from [`wit/v1/plugin.wit`](../../wit/v1/plugin.wit) by `cargo xtask docs`; 
 
 ";
 
-/// Writes the reference.
+/// Writes both.
 ///
 /// # Errors
-/// The contract cannot be read, or the file cannot be written.
+/// The contract cannot be read, the program is not built, or a file cannot be written.
 pub fn write(root: &Path) -> Result<()> {
-    let path = root.join(REFERENCE);
-    fs::write(&path, reference(root)?).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{REFERENCE} is written");
+    for (page, text) in [(REFERENCE, reference(root)?), (settings::PAGE, settings::page(root)?)] {
+        let path = root.join(page);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{page} is written");
+    }
+    Ok(())
+}
+
+/// Checks that the reference of the configuration is what the program says, which must be built.
+///
+/// # Errors
+/// It is not.
+pub fn check_settings(root: &Path) -> Result<()> {
+    let found =
+        fs::read_to_string(root.join(settings::PAGE)).with_context(|| format!("cannot read {}", settings::PAGE))?;
+    ensure!(found == settings::page(root)?, "{} is not what the types say; run `cargo xtask docs`", settings::PAGE);
     Ok(())
 }
 

@@ -98,7 +98,7 @@ Examples:
   cargo xtask plugins
   cargo xtask plugins && cp target/plugins/geo.wasm /srv/dossier/plugins/")]
     Plugins,
-    /// Make the contract's reference anew: docs/plugins/reference.md
+    /// Make the references anew: docs/plugins/reference.md from the contract, docs/configuration-reference.md from the program
     Docs,
 }
 
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&project, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&project, &arguments),
         Task::Plugins => wasm::build(&project.root).and_then(|()| wasm::print(&project.root)),
-        Task::Docs => docs::write(&project.root),
+        Task::Docs => project.build().and_then(|()| docs::write(&project.root)),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

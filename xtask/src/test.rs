@@ -64,6 +64,7 @@ const TESTS: &[Part] = &[
     },
     Part { name: "plugins, for wasm", work: |project, _, _| wasm::build(&project.root) },
     Part { name: "programs", work: |project, _, _| project.build().and_then(|()| project.build_with_failpoints()) },
+    Part { name: "reference of settings", work: |project, _, _| docs::check_settings(&project.root) },
     Part {
         name: "tests",
         work: |project, arguments, tally| {

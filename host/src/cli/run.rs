@@ -1,5 +1,6 @@
 //! `dossier run`: the host. Puts the parts together and stops them in order.
 
+mod reload;
 mod watch;
 
 use std::path::PathBuf;
@@ -12,9 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::reload::{Hangups, Reloader};
 use crate::admin::{self, Admin, Health, Inside, Parts};
 use crate::config::{Config, ConfigError, QueueKind};
 use crate::pipeline::Pipeline;
+use crate::pipeline::setup::Setup;
 use crate::plugin::Plugins;
 use crate::queue::{self, Queue, QueueError};
 use crate::tables::Tables;
@@ -91,6 +94,7 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
 
     let stop = CancellationToken::new();
     stop_on_signals(&stop, &telemetry, config.host.grace)?;
+    let hangups = Hangups::listen()?;
     let parts = Parts::default();
     let admin = match config.admin.address {
         Some(address) => {
@@ -105,10 +109,9 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     };
 
     let tables = Arc::new(Tables::open(&config, telemetry.clone()).map_err(ConfigError)?);
-    tokio::spawn(tables.clone().watch(stop.clone()));
     let started = stop.run_until_cancelled(Plugins::start(config.clone(), telemetry.clone(), health.clone())).await;
     let Some(plugins) = started else { return Ok(ExitCode::SUCCESS) };
-    let plugins = plugins.context("the plugin runtime cannot be set up")?;
+    let plugins = Arc::new(plugins.context("the plugin runtime cannot be set up")?);
     let Some(queue) = open_queue(&config, &telemetry, &health, &stop, until_empty).await? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -130,11 +133,21 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     if until_empty && let Some(missing) = health.problems().get("plugins") {
         anyhow::bail!("a required plugin is missing: {missing}");
     }
+    let reloader = Reloader {
+        setup: Setup::new(config.clone(), tables.clone()),
+        // The worker needs them to its end, which is later than that of reloading.
+        plugins: plugins.clone(),
+        telemetry: telemetry.clone(),
+        health: health.clone(),
+        stop: stop.clone(),
+    };
+    let reloads = AbortOnDropHandle::new(tokio::spawn(reloader.run(hangups)));
     let isolation = Arc::new(Processes::of_this_program(config.clone(), telemetry.clone()));
     let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop };
     // On a thread of the runtime's: this one would have to be woken up for each read.
     let worker = AbortOnDropHandle::new(tokio::spawn(worker.run(until_empty)));
     worker.await.context("the worker broke off")??;
+    drop(reloads);
     Ok(ExitCode::SUCCESS)
 }
 

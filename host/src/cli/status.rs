@@ -7,6 +7,7 @@ use crate::admin::{AskError, Client, Ready};
 use crate::config::{Config, QueueKind};
 use crate::queue::{Depth, Queue};
 
+use super::FAILED;
 use super::output::{Out, duration, place, printable, without_secrets};
 
 /// How to show it.
@@ -15,11 +16,15 @@ use super::output::{Out, duration, place, printable, without_secrets};
 Examples:
   dossier status
   dossier status --json | jq .waiting
+  dossier status --ready               For probes: ends with 1 unless the host here takes alerts
   watch dossier status                 Look again every two seconds")]
 pub struct Arguments {
     /// One JSON object, for scripts
     #[arg(long)]
     json: bool,
+    /// End with 1 unless a host on this machine is ready
+    #[arg(long)]
+    ready: bool,
 }
 
 /// Shows it.
@@ -43,9 +48,11 @@ pub async fn status<W: Write>(
         None => None,
     };
     let kind = &config.queue.kind;
+    let ready = matches!(&host, Some(Ok(host)) if host.ready);
+    let code = if arguments.ready && !ready { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
     if arguments.json {
         writeln!(out, "{}", json(kind, &depth, host.as_ref().and_then(|host| host.as_ref().ok())))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let Depth { waiting, in_flight, stored, dead, oldest } = depth;
     writeln!(out, "queue      {}", place(kind))?;
@@ -69,7 +76,7 @@ pub async fn status<W: Write>(
         (_, Some(Err(error))) => writeln!(out, "host       {}", printable(&error.to_string()))?,
         (_, None) => {}
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn json(kind: &QueueKind, depth: &Depth, host: Option<&Ready>) -> serde_json::Value {
@@ -106,7 +113,7 @@ mod tests {
         let shown = async |json, address: &str| {
             let mut out = Vec::new();
             let mut writer = Out::new(&mut out);
-            status(&queue, &config(address), &Arguments { json }, &mut writer).await.unwrap();
+            status(&queue, &config(address), &Arguments { json, ready: false }, &mut writer).await.unwrap();
             drop(writer);
             String::from_utf8(out).unwrap()
         };
@@ -127,6 +134,13 @@ mod tests {
         assert!(text.ends_with("host       ready\n           plugin-taken-out geo: it \\u{1b}[2J failed\n"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&shown(true, &address).await).unwrap();
         assert_eq!(json["host"]["ready"], true);
+        let probe = async |address: &str| {
+            let arguments = Arguments { json: false, ready: true };
+            let code = status(&queue, &config(address), &arguments, &mut Out::new(Vec::new())).await.unwrap();
+            format!("{code:?}")
+        };
+        assert_eq!(probe(&address).await, format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(probe("off").await, format!("{:?}", ExitCode::from(FAILED)));
         stop.cancel();
         host.await.unwrap();
         assert!(shown(false, &address).await.ends_with(&format!("host       none answers at {address}\n")));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -55,10 +56,15 @@ impl fmt::Debug for Token {
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawAdmin {
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/api/v1` answer; port 0 takes a free one, "off" turns them off.
+    #[schemars(with = "Option<Text>", extend("default" = "127.0.0.1:9464"))]
     address: Option<Spanned<Text>>,
+    /// What whoever asks must send as a bearer token; needed where the address is not of this machine alone. At least 16 characters.
+    #[schemars(with = "Option<Text>", extend("writeOnly" = true))]
     token: Option<Spanned<Text>>,
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -36,6 +37,16 @@ pub struct AlarmsConfig {
 /// A rate, or `"off"`.
 pub(super) struct RateOrOff(Option<(NonZeroU32, Duration)>);
 
+impl JsonSchema for RateOrOff {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "rate or off".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": "string", "pattern": r"^[0-9]+ */|^off$|\$\{" })
+    }
+}
+
 impl<'de> Deserialize<'de> for RateOrOff {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -47,17 +58,38 @@ impl<'de> Deserialize<'de> for RateOrOff {
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawAlarms {
+    /// JSON pointers to where an alert comes from; the first that is a text counts.
+    #[schemars(with = "Option<Vec<String>>", extend("default" = ["/source", "/host", "/in_iface"], "items" = { "type": "string", "pattern": "^/" }))]
     source: Option<Spanned<Vec<String>>>,
+    /// How long a source that was heard may be silent. One that always paused for longer is given twice its longest pause of late. At
+    /// most 1024 sources are watched.
+    #[schemars(extend("default" = "5m"))]
     silence: Option<PeriodOrOff>,
+    /// When a silent source is forgotten.
+    #[schemars(extend("default" = "30d"))]
     forget: Option<Period>,
+    /// Sources that are not watched at all.
+    #[schemars(extend("default" = []))]
     ignore: Vec<String>,
+    /// How long alerts may wait while none is finished.
+    #[schemars(extend("default" = "5m"))]
     stalled: Option<PeriodOrOff>,
+    /// How long the oldest alert may be in the queue.
+    #[schemars(extend("default" = "15m"))]
     oldest: Option<PeriodOrOff>,
+    /// How many alerts may become dead letters in a "s", "min", "hour" or "day". How many there may be is `dlq_alarm` in `[queue]`.
+    #[schemars(extend("default" = "100/hour"))]
     dead_letters: Option<RateOrOff>,
+    /// From which share of its room on the store is nearly full: Redis' maxmemory, or else the machine's memory; the disk of the queue's
+    /// folder.
+    #[schemars(with = "Option<f64>", extend("exclusiveMinimum" = 0, "maximum" = 1, "default" = 0.9))]
     store: Option<Spanned<f64>>,
+    /// How long an alarm is shown about what happened and is never over, such as lost entries.
+    #[schemars(extend("default" = "1h"))]
     keep: Option<Period>,
 }
 

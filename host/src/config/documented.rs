@@ -8,7 +8,7 @@ use serde::forward_to_deserialize_any;
 use super::admin::RawAdmin;
 use super::alarms::RawAlarms;
 use super::http::RawHttp;
-use super::raw::*;
+use super::shape::*;
 use super::telemetry::RawTelemetry;
 use super::*;
 
@@ -45,7 +45,7 @@ fn uncomment(text: &str, signs: usize, takes: impl Fn(&str) -> bool) -> String {
 }
 
 /// Everything that a configuration says, without where it says it.
-fn said(text: &str) -> String {
+pub(super) fn said(text: &str) -> String {
     let text = text.replace("${ABUSEIPDB_KEY}", "key").replace("${DOSSIER_ADMIN_TOKEN}", "a-token-for-the-tests");
     let mut config = Config::parse(Path::new("dossier.toml"), &text).unwrap();
     config.sha256.clear();
@@ -57,6 +57,23 @@ fn said(text: &str) -> String {
         .map(|http| (http.headers.clone(), http.private, http.max_response, http.concurrency, http.rate, http.cache))
         .collect();
     format!("{config:#?} {http:?}")
+}
+
+/// The file as it stands, and with its comments taken away, in all ways that make sense.
+pub(super) fn variants() -> Vec<String> {
+    let (defaults, examples) = parts();
+    let directory = uncomment(defaults, 1, |key| !REDIS.contains(&key));
+    let redis = uncomment(&defaults.replace("#kind = \"directory\"", "kind = \"redis\""), 1, |key| key != "path");
+    let short = uncomment(examples, 1, |_| true);
+    let long = uncomment(&short, 2, |_| true);
+    vec![
+        FILE.to_owned(),
+        directory.clone(),
+        redis.clone(),
+        REDIS_EXAMPLES.to_owned(),
+        directory + &short,
+        redis + &long,
+    ]
 }
 
 #[test]

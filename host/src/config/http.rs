@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -23,19 +24,42 @@ pub(crate) const MAX_FAILURE_LIFE: Duration = Duration::from_secs(60);
 /// How many bytes of answers are kept, where nothing is said.
 const CACHE_SIZE: usize = 16 << 20;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawHttp {
+    /// Scheme, host and port are what may be asked, and paths below this one. Without credentials and query: secrets stand in `headers`.
+    #[schemars(with = "Text", extend("writeOnly" = true))]
     url: Spanned<Text>,
+    /// Headers that the host adds, as in `{ Key = "${ABUSEIPDB_KEY}" }`. No plugin sees them.
     #[serde(default)]
+    #[schemars(extend("default" = {}, "writeOnly" = true))]
     headers: BTreeMap<String, Text>,
+    /// Whether it may be at a private, loopback or link-local address.
     #[serde(default)]
+    #[schemars(extend("default" = false))]
     private: bool,
+    /// The longest response body.
+    #[schemars(extend("default" = "1MiB"))]
     max_response: Option<ByteCount>,
+    /// How many requests run at once, at most.
+    #[schemars(extend("default" = 8))]
     concurrency: Option<usize>,
+    /// How many requests may follow each other: so many in "s", "min", "hour" or "day". What is more waits for its turn, for as long as
+    /// its step has time. Each host counts for itself: two hosts make twice as many. Without it, any number.
     rate: Option<RateText>,
+    /// How many may be made up for at once after a pause; 1 spreads them evenly. The default is the number of the rate.
+    #[schemars(with = "Option<u32>", extend("minimum" = 1))]
     burst: Option<Spanned<u32>>,
+    /// How long an answer to GET and HEAD is given again to whoever asks the same; "off" sends every request. With the queue kind "redis"
+    /// hosts share answers.
+    #[schemars(extend("default" = "5m"))]
     cache: Option<PeriodOrOff>,
+    /// How long a failure is: no answer in time, 5xx, 429 (for as long as its Retry-After says, if that is longer) and other refusals. At
+    /// most "60s"; "off" forgets failures at once.
+    #[schemars(with = "Option<PeriodOrOff>", extend("default" = "10s"))]
     cache_failures: Option<Spanned<PeriodOrOff>>,
+    /// How many bytes of answers are kept in memory; the least recently used go first.
+    #[schemars(extend("default" = "16MiB"))]
     cache_size: Option<ByteCount>,
 }
 

@@ -1,20 +1,19 @@
-//! The file's shape as it is written, and how it becomes a [`Config`]: defaults, and what does not fit together.
+//! How what is written becomes a [`Config`]: defaults, and what does not fit together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Spanned;
 
-use super::admin::{RawAdmin, admin_config};
-use super::alarms::{self, RawAlarms};
-use super::http::{RawHttp, http_config};
+use super::admin::admin_config;
+use super::alarms;
+use super::http::http_config;
 use super::place::Place;
-use super::telemetry::RawTelemetry;
-use super::value::{self, ByteCount, Period, Text};
+use super::shape::{OneOrMany, RawAlert, RawConfig, RawKind, RawQueue, RawStep, RawTable};
+use super::value::{self, Text};
 use super::{
-    AlertConfig, Config, Finding, HostConfig, Limits, LogConfig, ObservableConfig, PluginsConfig, ProbationConfig,
-    QueueConfig, QueueKind, RedisConfig, StepConfig, TableConfig, TableFormat,
+    AlertConfig, Config, Finding, HostConfig, Limits, PluginsConfig, ProbationConfig, QueueConfig, QueueKind,
+    RedisConfig, StepConfig, TableConfig, TableFormat,
 };
 
 /// The time that a step with an HTTP grant has, where none is said.
@@ -22,119 +21,6 @@ const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest settings of a step as JSON, in bytes: the contract promises plugins no more.
 const MAX_SETTINGS: usize = 64 << 10;
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct RawConfig {
-    state_dir: Option<Text>,
-    queue: RawQueue,
-    store: RawStore,
-    host: RawHost,
-    alert: RawAlert,
-    plugins: RawPlugins,
-    tables: BTreeMap<String, Spanned<RawTable>>,
-    http: BTreeMap<String, Spanned<RawHttp>>,
-    step: Vec<Spanned<RawStep>>,
-    admin: RawAdmin,
-    log: LogConfig,
-    alarms: RawAlarms,
-    telemetry: RawTelemetry,
-}
-
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RawKind {
-    #[default]
-    Directory,
-    Redis,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct RawQueue {
-    kind: RawKind,
-    path: Option<Spanned<Text>>,
-    url: Option<Spanned<Text>>,
-    ca: Option<Spanned<Text>>,
-    cert: Option<Spanned<Text>>,
-    key: Option<Spanned<Text>>,
-    stream: Option<Spanned<Text>>,
-    group: Option<Spanned<Text>>,
-    lease: Option<Spanned<Period>>,
-    dedupe_window: Option<Spanned<Period>>,
-    batch: Option<Spanned<usize>>,
-    max_alert_size: Option<ByteCount>,
-    max_crashes: Option<u32>,
-    dlq_alarm: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct RawStore {
-    retention: Option<Spanned<Period>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct RawHost {
-    in_flight: Option<Spanned<usize>>,
-    in_flight_bytes: Option<ByteCount>,
-    grace: Option<Period>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct RawAlert {
-    id: Option<Spanned<Vec<String>>>,
-    observables: Vec<Spanned<ObservableConfig>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct RawPlugins {
-    dir: Option<Text>,
-    auto: Option<bool>,
-    preview: Option<bool>,
-    probation: Option<Spanned<ProbationConfig>>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawTable {
-    file: Text,
-    format: Option<TableFormat>,
-    columns: Option<Vec<String>>,
-    key: Option<OneOrMany>,
-    comment: Option<char>,
-    max_age: Option<Period>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "key must be a column's name, or a list of them")]
-pub(super) enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawStep {
-    plugin: Spanned<String>,
-    name: Option<String>,
-    sha256: Option<Spanned<String>>,
-    #[serde(default)]
-    tables: Vec<Spanned<String>>,
-    #[serde(default)]
-    http: Vec<Spanned<String>>,
-    settings: Option<Spanned<toml::Table>>,
-    fuel: Option<u64>,
-    timeout: Option<Period>,
-    memory: Option<Spanned<ByteCount>>,
-    answer: Option<ByteCount>,
-    log_lines: Option<u32>,
-    http_concurrency: Option<Spanned<usize>>,
-    required: Option<bool>,
-    retries: Option<u32>,
-    reuse: Option<Spanned<u32>>,
-}
 
 impl RawConfig {
     pub(super) fn finish(self, place: &Place<'_>, findings: &mut Vec<Finding>) -> Config {

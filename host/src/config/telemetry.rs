@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -37,11 +38,19 @@ impl fmt::Debug for TelemetryConfig {
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawTelemetry {
+    /// The address of a collector, as in `http://127.0.0.1:4318`. Without it `OTEL_EXPORTER_OTLP_ENDPOINT` counts, and without both there
+    /// are no traces.
+    #[schemars(with = "Option<Text>", extend("writeOnly" = true))]
     otlp: Option<Spanned<Text>>,
+    /// Headers that are sent along, as in `{ Authorization = "Bearer ${OTLP_TOKEN}" }`.
+    #[schemars(extend("default" = {}, "writeOnly" = true))]
     headers: BTreeMap<String, Text>,
+    /// The share of alerts that are traced, where the producer has not decided.
+    #[schemars(with = "Option<f64>", extend("minimum" = 0, "maximum" = 1, "default" = 1.0))]
     sample: Option<Spanned<f64>>,
 }
 

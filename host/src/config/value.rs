@@ -3,8 +3,30 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+
+/// Says what a text must look like, as far as a pattern can; a variable may stand for anything.
+macro_rules! schema {
+    ($type:ty, $name:literal, $($pattern:literal)?) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string" $(, "pattern": concat!($pattern, r"|\$\{"))? })
+            }
+        }
+    };
+}
+
+schema!(Text, "text",);
+schema!(Period, "duration", r"^[^0-9]*[0-9].*[A-Za-z]");
+schema!(PeriodOrOff, "duration or off", r"^(off|0)$|^[^0-9]*[0-9].*[A-Za-z]");
+schema!(RateText, "rate", r"^ *[0-9]+ */ *(s|sec|second|m|min|minute|h|hour|d|day) *$");
+schema!(ByteCount, "size", r"^ *[0-9]+(\.[0-9]+)? *([kKmMgGtTpP]i?)?[bB]? *$");
 
 /// A text in which `${VAR}` stands for a variable of the environment.
 pub(super) struct Text(pub String);
@@ -92,7 +114,7 @@ impl<'de> Deserialize<'de> for ByteCount {
 }
 
 /// Fills in `${VAR}`. `$` without a brace stands for itself.
-fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+pub(super) fn expand(text: &str, mut variable: impl FnMut(&str) -> Option<String>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {

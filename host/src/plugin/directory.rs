@@ -5,6 +5,7 @@
 mod folder;
 mod judge;
 mod load;
+mod renew;
 #[cfg(test)]
 mod tests;
 
@@ -16,16 +17,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use notify::Watcher;
 use notify::event::{AccessKind, EventKind};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::folder::{Found, list};
 use self::load::{Candidate, Known, Outcome, Purpose, load, missing, second_verdict};
 pub(super) use self::load::{check, rehearse};
+use self::renew::Prepared;
+pub(super) use self::renew::Renewal;
 use super::loader::{Loaded, Loader};
 use super::probation::Probation;
 use crate::admin::Health;
+use crate::pipeline::setup::Setup;
 use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
 use crate::telemetry::alarms::Kind;
@@ -122,6 +126,10 @@ pub(super) struct Directory {
     health: Arc<Health>,
     entries: BTreeMap<String, Entry>,
     loads: JoinSet<Load>,
+    /// The configuration that took the place of the one that the host began with, if one did.
+    setup: Option<Arc<Setup>>,
+    /// Another configuration that is being prepared: one at a time.
+    renewals: JoinSet<Prepared>,
     steps: watch::Sender<Option<Arc<Pipeline>>>,
     /// Whether what there was at the start is still being loaded.
     starting: bool,
@@ -145,6 +153,8 @@ impl Directory {
             health,
             entries: BTreeMap::new(),
             loads: JoinSet::new(),
+            setup: None,
+            renewals: JoinSet::new(),
             steps,
             starting: true,
             stirred: Arc::default(),
@@ -168,14 +178,22 @@ impl Directory {
         (directory, receiver)
     }
 
-    /// Watches for ever; ends by being dropped.
-    pub(super) async fn watch(mut self) {
+    /// Watches for ever, and takes other configurations over; ends by being dropped.
+    pub(super) async fn watch(mut self, mut renewals: mpsc::Receiver<Renewal>) {
         let mut next = Instant::now() + SETTLE;
         loop {
             let stirred = Arc::clone(&self.stirred);
             tokio::select! {
                 () = stirred.notified() => {}
                 () = tokio::time::sleep_until(next) => {}
+                Some(renewal) = renewals.recv(), if self.renewals.is_empty() => self.prepare(renewal),
+                Some(prepared) = self.renewals.join_next() => {
+                    self.judge().await;
+                    // One that panicked took the way to whoever waits for it along, who is told by that.
+                    if let Ok(prepared) = prepared {
+                        self.renew(prepared).await;
+                    }
+                }
                 Some(load) = self.loads.join_next() => {
                     // What is decided is decided about what serves now.
                     self.judge().await;
@@ -397,13 +415,19 @@ impl Directory {
         let unnamed = self.entries.iter().filter(|(plugin, _)| !self.loader.is_named(plugin));
         steps.extend(unnamed.filter_map(|(_, entry)| entry.serving.as_ref()).flat_map(Serving::steps));
         let ready = missing.is_empty();
+        // Another configuration may not name a step any more that lacked its plugin.
+        for step in self.telemetry.alarms().subjects(Kind::PluginMissing) {
+            if !self.loader.config.steps.iter().any(|config| config.name == step) {
+                self.telemetry.clear(Kind::PluginMissing, &step);
+            }
+        }
         for (plugin, entry) in &self.entries {
             for kind in ALARMS.into_iter().filter(|kind| !entry.may_hold(*kind)) {
                 self.telemetry.clear(kind, plugin);
             }
         }
         self.health.set("plugins", (!ready).then(|| missing.join("; ")));
-        self.steps.send_replace(ready.then(|| Arc::new(Pipeline::new(steps))));
+        self.steps.send_replace(ready.then(|| Arc::new(Pipeline::of(self.setup.clone(), steps))));
     }
 
     /// Why a required step has no plugin.

@@ -38,6 +38,24 @@ pub(super) struct Sandbox {
     pub computing: Arc<Semaphore>,
     /// One for each instance that may lie idle, or did and serves again.
     pub idle: Arc<Semaphore>,
+    size: Size,
+}
+
+/// What the pool is made for.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    /// Instances that run at once.
+    running: usize,
+    /// The largest memory that one may have, in bytes.
+    memory: usize,
+}
+
+impl Size {
+    fn of(config: &Config) -> Self {
+        let running = config.host.in_flight.saturating_mul(config.steps.len().max(1));
+        let memory = config.steps.iter().map(|step| step.limits.memory).chain([Limits::default().memory]).max();
+        Self { running: running.clamp(MIN_INSTANCES, MAX_INSTANCES), memory: memory.unwrap_or_default() }
+    }
 }
 
 /// What compiled code depends on.
@@ -73,9 +91,8 @@ impl Sandbox {
     /// # Errors
     /// wasmtime does not support this machine, or there is not enough address space (`ulimit -v`).
     pub(super) fn new(config: &Config) -> wasmtime::Result<Self> {
-        let running =
-            (config.host.in_flight.saturating_mul(config.steps.len().max(1))).clamp(MIN_INSTANCES, MAX_INSTANCES);
-        let memory = config.steps.iter().map(|step| step.limits.memory).chain([Limits::default().memory]).max();
+        let size = Size::of(config);
+        let Size { running, memory } = size;
         let total = u32::try_from(running + MAX_IDLE)?;
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(total)
@@ -90,7 +107,7 @@ impl Sandbox {
             .max_tables_per_module(limits::TABLES)
             .max_memories_per_module(limits::MEMORIES)
             .table_elements(limits::TABLE_ELEMENTS)
-            .max_memory_size(memory.unwrap_or_default().next_multiple_of(64 << 10).min(MAX_MEMORY))
+            .max_memory_size(memory.next_multiple_of(64 << 10).min(MAX_MEMORY))
             .linear_memory_keep_resident(KEEP_RESIDENT)
             .table_keep_resident(64 << 10)
             .pagemap_scan(Enabled::Auto);
@@ -101,7 +118,14 @@ impl Sandbox {
             running: Arc::new(Semaphore::new(running)),
             computing: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
+            size,
         })
+    }
+
+    /// Whether it is large enough for another configuration, so that no second pool is needed beside it.
+    pub(super) fn fits(&self, config: &Config) -> bool {
+        let needed = Size::of(config);
+        needed.running <= self.size.running && needed.memory <= self.size.memory
     }
 
     /// What code must have been compiled for to run here, as hexadecimal digits.

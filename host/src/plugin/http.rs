@@ -84,6 +84,8 @@ pub struct HttpSetupError(pub Vec<String>);
 /// The HTTP interfaces of a configuration.
 pub struct Http {
     apis: BTreeMap<String, Arc<Api>>,
+    shared: Option<Arc<dyn SharedAnswers>>,
+    telemetry: Arc<Telemetry>,
 }
 
 /// Who asks: one for each step.
@@ -134,15 +136,36 @@ impl Http {
         shared: Option<Arc<dyn SharedAnswers>>,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, HttpSetupError> {
+        Self::beside(&BTreeMap::new(), config, shared, telemetry)
+    }
+
+    /// The interfaces of another configuration. One that is configured as before goes on as it is, with its cache and its rate.
+    ///
+    /// # Errors
+    /// As [`Http::new`].
+    pub fn renewed(&self, config: &BTreeMap<String, HttpConfig>) -> Result<Self, HttpSetupError> {
+        Self::beside(&self.apis, config, self.shared.clone(), Arc::clone(&self.telemetry))
+    }
+
+    fn beside(
+        before: &BTreeMap<String, Arc<Api>>,
+        config: &BTreeMap<String, HttpConfig>,
+        shared: Option<Arc<dyn SharedAnswers>>,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Self, HttpSetupError> {
         let mut apis = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, config) in config {
+            if let Some(same) = before.get(name).filter(|api| api.config == *config) {
+                apis.insert(name.clone(), Arc::clone(same));
+                continue;
+            }
             match Api::new(name, config, shared.clone(), Arc::clone(&telemetry)) {
                 Ok(api) => _ = apis.insert(name.clone(), Arc::new(api)),
                 Err(why) => problems.extend(why.into_iter().map(|why| format!("http \"{name}\": {why}"))),
             }
         }
-        if problems.is_empty() { Ok(Self { apis }) } else { Err(HttpSetupError(problems)) }
+        if problems.is_empty() { Ok(Self { apis, shared, telemetry }) } else { Err(HttpSetupError(problems)) }
     }
 
     /// Sends a request to one of the interfaces that the asker was granted, or has the answer of one like it, and waits for

@@ -24,11 +24,11 @@ pub(super) struct Loader {
     /// The configuration.
     pub config: Arc<Config>,
     sandbox: Arc<Sandbox>,
-    compiler: Compiler,
+    compiler: Arc<Compiler>,
     client: Arc<Http>,
     telemetry: Arc<Telemetry>,
     /// Bounds how many children compile at once.
-    compiling: Semaphore,
+    compiling: Arc<Semaphore>,
 }
 
 /// A plugin's file as it was read.
@@ -77,11 +77,50 @@ impl Loader {
         Ok(Self {
             config,
             sandbox: Arc::new(sandbox),
-            compiler,
+            compiler: Arc::new(compiler),
             client: Arc::new(client),
             telemetry,
-            compiling: Semaphore::new(processors.min(4)),
+            compiling: Arc::new(Semaphore::new(processors.min(4))),
         })
+    }
+
+    /// What it takes under another configuration. What can go on goes on: the engine and its pool, interfaces with their caches.
+    ///
+    /// # Errors
+    /// [`PluginsError`].
+    pub(super) fn renewed(&self, config: Arc<Config>) -> Result<Self, PluginsError> {
+        let sandbox = match self.sandbox.fits(&config) {
+            true => Arc::clone(&self.sandbox),
+            false => Arc::new(Sandbox::new(&config).map_err(|error| PluginsError::Engine(format!("{error:#}")))?),
+        };
+        Ok(Self {
+            sandbox,
+            compiler: Arc::clone(&self.compiler),
+            client: Arc::new(self.client.renewed(&config.http)?),
+            telemetry: Arc::clone(&self.telemetry),
+            compiling: Arc::clone(&self.compiling),
+            config,
+        })
+    }
+
+    /// Whether what runs a plugin would be the same under another configuration.
+    pub(super) fn runs_alike(&self, other: &Self, plugin: &str) -> bool {
+        let (before, after) = (&self.config, &other.config);
+        let steps = |loader: &Self| {
+            let wherever = |step: StepConfig| StepConfig { line: step.line.map(|_| 0), ..step };
+            loader.steps_of(plugin).into_iter().map(wherever).collect::<Vec<_>>()
+        };
+        let steps = (steps(self), steps(other));
+        let mut apis = steps.0.iter().flat_map(|step| &step.http);
+        steps.0 == steps.1
+            && apis.all(|api| before.http.get(api) == after.http.get(api))
+            && (before.plugins.preview, before.plugins.probation) == (after.plugins.preview, after.plugins.probation)
+            // One that no step names must not have the name of a step.
+            && (self.is_named(plugin) || self.has_step(plugin) == other.has_step(plugin))
+    }
+
+    fn has_step(&self, name: &str) -> bool {
+        self.config.steps.iter().any(|step| step.name == name)
     }
 
     /// Whether a step of the configuration names the plugin.
@@ -196,7 +235,7 @@ impl Loader {
                     step.plugin
                 )));
             }
-            if self.config.steps.iter().any(|other| other.name == step.name) {
+            if self.has_step(&step.name) {
                 return Err(refused(format!(
                     "a step of another plugin is named \"{0}\"; add a [[step]] with plugin = \"{0}\" and another name",
                     step.name

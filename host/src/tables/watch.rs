@@ -18,18 +18,21 @@ use super::{Snapshot, Table, source};
 use crate::config::{Config, Finding, TableConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::alarms::Kind;
-use crate::telemetry::events::{TableLoaded, TableRefused};
+use crate::telemetry::events::{TableDropped, TableLoaded, TableRefused};
 
 /// How often files are looked at. A change is loaded once two looks in a row saw the same, so it serves after at most
 /// twice this time and the time that loading takes.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The tables of a configuration.
+#[derive(Debug)]
 pub struct Tables {
     current: ArcSwap<Snapshot>,
     configs: BTreeMap<String, TableConfig>,
     /// What each file looked like just before it was loaded.
     opened: BTreeMap<String, Option<Stamp>>,
+    /// How long those took that were loaded to take the place of others, which nobody was told of yet.
+    untold: BTreeMap<String, Duration>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -39,15 +42,59 @@ impl Tables {
     /// # Errors
     /// A finding for each table that cannot be loaded, with its line in the configuration.
     pub fn open(config: &Config, telemetry: Arc<Telemetry>) -> Result<Self, Vec<Finding>> {
+        let tables = Self::load(config, telemetry, None)?;
+        tables.tell(None);
+        Ok(tables)
+    }
+
+    /// The tables of another configuration, of which nobody is told before [`Tables::replaces`]. One that is configured as before is taken
+    /// over as it is. Blocks for as long as reading the other files takes.
+    ///
+    /// # Errors
+    /// As [`Tables::open`].
+    pub fn renewed(&self, config: &Config) -> Result<Self, Vec<Finding>> {
+        Self::load(config, Arc::clone(&self.telemetry), Some(self))
+    }
+
+    /// Tells that these tables serve from now on in the place of others.
+    pub fn replaces(&self, before: &Self) {
+        self.tell(Some(before));
+        for table in before.configs.keys().filter(|table| !self.configs.contains_key(*table)) {
+            self.telemetry.emit(&TableDropped { table });
+            self.telemetry.clear(Kind::TableRefused, table);
+            self.telemetry.clear(Kind::TableStale, table);
+        }
+    }
+
+    fn tell(&self, before: Option<&Self>) {
+        let tables = self.snapshot();
+        for (name, took) in &self.untold {
+            if let Some(table) = tables.get(name) {
+                let reload = before.is_some_and(|before| before.configs.contains_key(name));
+                emit_loaded(&self.telemetry, name, table, *took, reload);
+            }
+        }
+    }
+
+    fn load(config: &Config, telemetry: Arc<Telemetry>, before: Option<&Self>) -> Result<Self, Vec<Finding>> {
         let mut tables = Snapshot::new();
-        let mut opened = BTreeMap::new();
+        let (mut opened, mut untold) = (BTreeMap::new(), BTreeMap::new());
         let mut findings = Vec::new();
+        let wherever = |table: &TableConfig| TableConfig { line: 0, ..table.clone() };
         for (name, table) in &config.tables {
+            let same = before.filter(|before| before.configs.get(name).map(wherever) == Some(wherever(table)));
+            if let Some(before) = same
+                && let Some(loaded) = before.snapshot().get(name)
+            {
+                tables.insert(name.clone(), Arc::clone(loaded));
+                opened.insert(name.clone(), before.opened.get(name).cloned().flatten());
+                continue;
+            }
             let begun = Instant::now();
             let stamp = Stamp::of(&table.file);
             match Table::load(table) {
                 Ok(loaded) => {
-                    emit_loaded(&telemetry, name, &loaded, begun, false);
+                    untold.insert(name.clone(), begun.elapsed());
                     tables.insert(name.clone(), Arc::new(loaded));
                     opened.insert(name.clone(), stamp);
                 }
@@ -58,7 +105,7 @@ impl Tables {
             return Err(findings);
         }
         let current = ArcSwap::from_pointee(tables);
-        Ok(Self { current, configs: config.tables.clone(), opened, telemetry })
+        Ok(Self { current, configs: config.tables.clone(), opened, untold, telemetry })
     }
 
     /// The tables as they are now.
@@ -133,20 +180,20 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn emit_loaded(telemetry: &Telemetry, name: &str, table: &Table, begun: Instant, reload: bool) {
+fn emit_loaded(telemetry: &Telemetry, name: &str, table: &Table, took: Duration, reload: bool) {
     telemetry.emit(&TableLoaded {
         table: name,
         rows: table.rows(),
         duplicates: table.duplicates(),
         sha256: table.sha256(),
-        took: begun.elapsed(),
+        took,
         reload,
     });
 }
 
 /// What a file looks like from outside. Two that look the same are taken to be the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -156,7 +203,7 @@ struct Stamp {
 
 impl Stamp {
     /// None when there is no such file.
-    fn of(file: &Path) -> Option<Self> {
+    pub(crate) fn of(file: &Path) -> Option<Self> {
         let data = std::fs::metadata(file).ok()?;
         Some(Self {
             device: data.dev(),
@@ -199,7 +246,10 @@ impl Watched {
 
     /// Raises or clears the alarm about a table that is too old. By the wall clock, which files have too.
     fn age(&self, tables: &Tables) {
-        let Some((bound, stamp)) = self.config.max_age.zip(self.serves.as_ref()) else { return };
+        let Some((bound, stamp)) = self.config.max_age.zip(self.serves.as_ref()) else {
+            // It may have had a bound before the configuration was changed.
+            return tables.telemetry.clear(Kind::TableStale, &self.name);
+        };
         let age = jiff::Timestamp::now().as_second().saturating_sub(stamp.modified.0);
         let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
         let stale = (age > bound).then(|| {
@@ -226,7 +276,7 @@ impl Watched {
                 let serves = tables.snapshot().get(&self.name).is_some_and(|old| old.sha256() == table.sha256());
                 // The same content again is no news, unless it is what ends a refusal.
                 if !serves || self.refused.is_some() {
-                    emit_loaded(&tables.telemetry, &self.name, &table, begun, true);
+                    emit_loaded(&tables.telemetry, &self.name, &table, begun.elapsed(), true);
                 }
                 if !serves {
                     tables.replace(&self.name, table);

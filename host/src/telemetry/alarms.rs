@@ -131,6 +131,9 @@ alarms! {
     EntrySkipped "entry-skipped" Warning false
         "A file in the queue's folder is no plain file, or cannot be read, and is left where it is."
         "Read the detail; mend its owner and mode, or move it away."
+    ConfigRefused "config-refused" Warning true
+        "The configuration's file was changed into one that cannot be used, and what served before serves on."
+        "Mend what the detail names; it is taken over as soon as it is whole (SIGHUP has it read at once)."
     PluginRefused "plugin-refused" Warning true
         "A plugin's file (the subject) was refused, and what served before serves on, if anything did."
         "Read the detail; put a version there that is whole and asks for no more than it was granted, or grant it."

@@ -7,6 +7,7 @@
 
 mod alarm;
 mod alert;
+mod config;
 mod host;
 mod http;
 mod plugin;
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 pub use self::alarm::{AlarmCleared, AlarmRaised};
 pub use self::alert::{AlertFinished, StepCalled, StepRetried};
+pub use self::config::{ConfigRefused, ConfigReloaded, ConfigUnchanged};
 pub use self::host::{HostStarted, HostStopped, HostStopping};
 pub use self::http::{HttpAnswered, HttpCacheTrouble, HttpCalled};
 pub use self::plugin::{
@@ -35,7 +37,7 @@ pub use self::queue::{
     GroupRecreated, HistoryIgnored, QueueRecovered, QueueTrouble,
 };
 pub use self::suspect::{SuspectDied, SuspectsWait};
-pub use self::table::{TableLoaded, TableRefused};
+pub use self::table::{TableDropped, TableLoaded, TableRefused};
 pub use self::traces::{TracesLost, TracesSent};
 
 /// How many of a list's elements a line shows.

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::dead_letter::{DeadLetter, FailedStep, Reason, history};
 use crate::pipeline::Pipeline;
 use crate::pipeline::run::{Finished, Progress, Run, micros};
+use crate::pipeline::setup::Setup;
 use crate::queue::{Body, Delivery, Outcome, Settled};
 use crate::record::{Provenance, Record};
 use crate::tables::Snapshot;
@@ -29,6 +30,8 @@ pub(super) struct Common {
     pub shared: Arc<Shared>,
     /// What they go through, whatever is reloaded meanwhile.
     pub pipeline: Arc<Pipeline>,
+    /// The configuration that belongs to it.
+    pub setup: Arc<Setup>,
     /// What their plugins look into, the same.
     pub tables: Arc<Snapshot>,
     /// To the committer.
@@ -55,7 +58,7 @@ pub(super) async fn run_alone(common: Common, suspect: Delivery, room: Room, fir
 
 /// Takes one delivery to its end, or drops it when the host stops: it stays pending then.
 async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option<DropGuard>) {
-    let Common { shared, pipeline, tables, done } = common;
+    let Common { shared, pipeline, setup, tables, done } = common;
     let started = Instant::now();
     let received = Timestamp::now();
     let masks = match &delivery.body {
@@ -70,7 +73,7 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
             let enriched = async {
                 match delivery.suspect {
                     true => suspect::run(shared, pipeline, tables, &delivery, begun, first_turn).await,
-                    false => enrich(shared, pipeline, tables, &delivery, begun).await,
+                    false => enrich(shared, setup, pipeline, tables, &delivery, begun).await,
                 }
             };
             match AssertUnwindSafe(masks.clone().during(enriched)).catch_unwind().await {
@@ -89,6 +92,7 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
 /// Decodes and runs an alert, with others at the same time; none when the host stops first.
 async fn enrich(
     shared: &Arc<Shared>,
+    setup: &Setup,
     pipeline: Arc<Pipeline>,
     tables: Arc<Snapshot>,
     delivery: &Delivery,
@@ -96,7 +100,7 @@ async fn enrich(
 ) -> Option<(Outcome, Story)> {
     let mut turn = shared.alone.read().await;
     failpoint!("alert-runs", &bytes);
-    let alert = match decode(&shared.decoder, delivery, (bytes, received, started)) {
+    let alert = match decode(&setup.decoder, delivery, (bytes, received, started)) {
         Ok(alert) => alert,
         Err(end) => return Some(*end),
     };
@@ -104,7 +108,7 @@ async fn enrich(
     let mut run = Run::new(pipeline, tables, alert.clone(), shared.telemetry.clone());
     loop {
         match run.advance().await {
-            Progress::Done(finished) => return Some(end(&shared.config, delivery, &alert, *finished, started)),
+            Progress::Done(finished) => return Some(end(&setup.config, delivery, &alert, *finished, started)),
             Progress::Wait(until) => {
                 drop(turn);
                 shared.stop.run_until_cancelled(tokio::time::sleep_until(until)).await?;

@@ -174,7 +174,7 @@ async fn try_load(
 }
 
 /// The last good version, unless it is the one that was just refused.
-async fn load_last_good(loader: &Loader, plugin: &str, refused: Option<&str>) -> Option<Candidate> {
+pub(super) async fn load_last_good(loader: &Loader, plugin: &str, refused: Option<&str>) -> Option<Candidate> {
     let Remembered { unproven, last_good, .. } = remember(loader, plugin, refused.unwrap_or_default()).await.ok()?;
     let file = last_good.filter(|file| Some(file.sha256.as_str()) != refused)?;
     let loaded = loader.load(plugin, &file, None).await.ok()?;

@@ -38,6 +38,8 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) struct Api {
     pub base: Url,
     pub private: bool,
+    /// What it was made from.
+    pub config: HttpConfig,
     name: String,
     max_response: usize,
     client: Client,
@@ -102,6 +104,7 @@ impl Api {
         Ok(Self {
             base: config.url.clone(),
             private: config.private,
+            config: config.clone(),
             max_response: config.max_response,
             client,
             credentials,

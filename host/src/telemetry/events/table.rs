@@ -68,6 +68,28 @@ impl Event for TableLoaded<'_> {
     }
 }
 
+/// The configuration names a table no longer.
+#[derive(Debug)]
+pub struct TableDropped<'a> {
+    /// The table.
+    pub table: &'a str,
+}
+
+impl Event for TableDropped<'_> {
+    fn count(&self, metrics: &Metrics) {
+        // What is not there has no age that anybody should worry about.
+        let label = TableLabel { table: metrics.name(self.table) };
+        metrics.table_rows.remove(&label);
+        metrics.table_duplicates.remove(&label);
+        metrics.table_loaded.remove(&label);
+        metrics.table_drops.get_or_create(&label).inc();
+    }
+
+    fn log(&self) {
+        tracing::info!(target: "dossier::table", table = self.table, "table dropped");
+    }
+}
+
 /// A table's file was refused; what served before serves on. An alarm.
 #[derive(Debug)]
 pub struct TableRefused<'a> {

@@ -58,6 +58,10 @@ fn all(then: impl Fn(&dyn Event)) {
     then(&AlertFinished { verdict: Some(Label::Malicious), ..finished("stored") });
     then(&StepRetried { step: "geo", id: "a-1", reason: "429", wait: TOOK });
     then(&StepCalled { step: "geo", stage: "enrich", outcome: "ok", duration: TOOK, fuel: 4211 });
+    then(&ConfigReloaded { sha256: "cc", changed: &names, took: TOOK });
+    then(&ConfigUnchanged { sha256: "cc" });
+    then(&ConfigRefused { why: "dossier.toml:3: batch must be at least 1", serves: "cc" });
+    then(&TableDropped { table: "feed" });
     then(&QueueTrouble { operation: "commit", error: "OOM" });
     then(&QueueRecovered { operation: "commit", after: TOOK });
     then(&AlertsClaimed { count: 3, from: "host-1" });
@@ -101,6 +105,7 @@ fn the_list_of_all_events_has_them_all() {
     let sources = [
         include_str!("alarm.rs"),
         include_str!("alert.rs"),
+        include_str!("config.rs"),
         include_str!("host.rs"),
         include_str!("http.rs"),
         include_str!("plugin.rs"),

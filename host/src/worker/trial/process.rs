@@ -74,7 +74,8 @@ enum Reply {
 }
 
 impl Processes {
-    /// With the program that knows `trial`. `config` is what the host runs with, whatever its file holds by now.
+    /// With the program that knows `trial`. `config` is what the host began with, whatever its file holds by now; what was reloaded comes
+    /// with the pipeline.
     pub fn new(program: PathBuf, config: Arc<Config>, telemetry: Arc<Telemetry>) -> Self {
         Self {
             program,
@@ -142,7 +143,7 @@ impl Processes {
         };
         let complaint = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
         let mut process = Process { child, input, output: BufReader::new(output), complaint };
-        let Config { file, text, .. } = &*self.config;
+        let Config { file, text, .. } = pipeline.setup().map_or(&*self.config, |setup| &*setup.config);
         let request = Request::Prepare { file: file.clone(), text: text.0.clone(), cast: pipeline.cast() };
         let said = match process.say(&request, b"").await {
             Ok(()) => wire::read(&mut process.output).await,

@@ -31,7 +31,7 @@ fn changing(answers: &[&[&str]]) -> (Lookup, Arc<AtomicUsize>) {
 
 fn with(config: &HttpConfig, resolver: Resolver, roots: &[Certificate]) -> Http {
     let api = Api::with("api", config, resolver, roots, None, Arc::default()).unwrap();
-    Http { apis: [("api".to_owned(), Arc::new(api))].into() }
+    Http { apis: [("api".to_owned(), Arc::new(api))].into(), shared: None, telemetry: Arc::default() }
 }
 
 #[tokio::test]
