@@ -7,6 +7,7 @@ mod admin;
 mod alarms;
 pub mod effective;
 mod http;
+mod log;
 mod place;
 mod raw;
 pub mod schema;
@@ -26,6 +27,7 @@ use serde::Deserialize;
 pub use self::admin::{AdminConfig, Token};
 pub use self::alarms::AlarmsConfig;
 pub(crate) use self::http::MAX_FAILURE_LIFE;
+pub use self::log::{LogConfig, LogFormat};
 use self::place::{Place, dotted};
 use self::shape::RawConfig;
 pub use self::telemetry::{ENDPOINT_VARIABLES, TelemetryConfig};
@@ -367,40 +369,6 @@ impl StepConfig {
             line: None,
         }
     }
-}
-
-/// The log.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct LogConfig {
-    /// How lines look: "auto" is pretty on a terminal and JSON elsewhere.
-    #[schemars(extend("default" = "auto"))]
-    pub format: LogFormat,
-    /// "error", "warn", "info", "debug" or "trace"; or a filter such as "info,dossier::queue=debug".
-    #[schemars(extend("default" = "info"))]
-    pub level: String,
-    /// JSON pointers to what must not be shown of alerts, in the log, in taps and in traces, as in `["/user/name", "/people/*/mail"]`.
-    #[schemars(extend("default" = []))]
-    pub redact: Vec<String>,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { format: LogFormat::Auto, level: "info".to_owned(), redact: Vec::new() }
-    }
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Pretty on a terminal, JSON elsewhere.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Pretty,
 }
 
 /// After so many values of a wrong type the rest of a file is not looked at.
