@@ -8,8 +8,14 @@ use dossier_tests::host::{Site, built, wait_for};
 use dossier_tests::redis_server::RedisServer;
 
 /// Credentials.
-const SECRETS: [&str; 5] =
-    ["canary-redis-password", "canary-http-header", "canary-environment", "canary-otlp-header", "canary-url-password"];
+const SECRETS: [&str; 6] = [
+    "canary-redis-password",
+    "canary-http-header",
+    "canary-environment",
+    "canary-otlp-header",
+    "canary-url-password",
+    "canary-admin-token",
+];
 
 /// What alerts hold.
 const BODY: &str = "canary-body";
@@ -175,6 +181,7 @@ fn no_error_shows_a_credential() {
     let site =
         site("redis://dossier:canary-redis-password@127.0.0.1:9/0", "http://user:canary-url-password@127.0.0.1:9");
     let good = std::fs::read_to_string(site.path("dossier.toml")).expect("a configuration");
+    let good = good.replace("[admin]\n", "[admin]\ntoken = \"canary-admin-token-0123456789\"\n");
     let wrong = [
         ("", ""),
         ("redis://dossier:canary-redis-password@127.0.0.1:9/0", "redis://dossier:canary-redis-password@:nonsense"),
@@ -189,6 +196,7 @@ fn no_error_shows_a_credential() {
         ("Key = \"canary-http-header\"", "Key = \"canary-http-header\\n\""),
         ("\"Bearer canary-otlp-header\"", "\"Bearer canary-otlp-header\\n\""),
         ("private = true", "private = \"canary-http-header\""),
+        ("token = \"canary-admin-token-0123456789\"", "token = \"canary-admin-token ä\""),
         ("[telemetry]", "[telemetry"),
     ];
     for (from, to) in wrong {
