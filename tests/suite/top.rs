@@ -47,9 +47,11 @@ fn top_shows_a_running_host_on_terminals_of_every_size_and_gives_them_back() {
             let screen = shows(&tmux, &["200 stored", "1  malformed", "alert dead"]);
             println!("{screen}");
             tmux.resize(40, 10);
-            let small = shows(&tmux, &["more", "CALLS/S"]);
+            let small = shows(&tmux, &["more", "backlog", "q ends"]);
             println!("{small}");
             assert_eq!(small.lines().count(), 10);
+            tmux.press("Down");
+            shows(&tmux, &["STEP", "CALLS/S"]);
             tmux.press("PageDown");
             shows(&tmux, &["last events"]);
             tmux.resize(200, 60);
