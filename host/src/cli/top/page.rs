@@ -167,14 +167,15 @@ fn backlog(reading: &Reading, rates: Option<&Rates>) -> Vec<Vec<Span<'static>>> 
         plain(format!("in flight {}", grouped(depth.in_flight))),
         plain(format!("oldest {}", depth.oldest_seconds.map_or_else(|| "-".to_owned(), seconds))),
     ];
-    if let Some(rates) = rates {
-        let grows = rates.added.zip(rates.finished).map(|(added, finished)| added - finished);
+    // What is only in flight comes and goes with each batch.
+    if let Some(rates) = rates.filter(|_| depth.waiting > 0) {
+        let grows = rates.added.zip(rates.finished).filter(|(added, finished)| *added > finished * 1.02);
         match (rates.empty_in_seconds, grows) {
-            (Some(empty), _) => facts.push(vec![Span::styled(format!("empty in {}", seconds(empty)), GOOD)]),
-            (None, Some(grows)) if backlog > 0 && grows > 0.1 => {
-                facts.push(vec![Span::styled(format!("grows by {}/s", cells::rate(grows)), BAD)]);
+            (_, Some((added, finished))) => {
+                facts.push(vec![Span::styled(format!("grows by {}/s", cells::rate(added - finished)), BAD)]);
             }
-            _ => {}
+            (Some(empty), None) => facts.push(vec![Span::styled(format!("empty in {}", seconds(empty)), GOOD)]),
+            (None, None) => {}
         }
     }
     let age = reading.status.uptime_seconds - depth.measured_seconds;
