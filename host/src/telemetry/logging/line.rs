@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 /// Fields of our own events whose `{:?}` is JSON, and whose `{:#?}` is for people.
-pub const JSON_FIELDS: [&str; 2] = ["steps", "entries"];
+pub const JSON_FIELDS: [&str; 3] = ["steps", "entries", "changed"];
 
 /// The longest value in a line, in bytes.
 const VALUE: usize = 1024;
