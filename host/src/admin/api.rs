@@ -72,7 +72,8 @@ fn seconds_since(then: SystemTime) -> f64 {
 )]
 async fn status(State(shown): State<Shown>) -> Response {
     let Some(inside) = shown.parts.get() else { return starting() };
-    let config = &inside.config;
+    let setup = inside.setup();
+    let config = &setup.config;
     let problems = shown.health.problems();
     let alerts = shown.telemetry.alerts();
     json(
@@ -106,7 +107,7 @@ async fn status(State(shown): State<Shown>) -> Response {
 }
 
 async fn queue(shown: &Shown, inside: &Inside) -> Queue {
-    let (kind, name) = match &inside.config.queue.kind {
+    let (kind, name) = match &inside.began.config.queue.kind {
         QueueKind::Directory { path } => ("directory", path.display().to_string()),
         QueueKind::Redis(redis) => ("redis", redis.stream.clone()),
     };
@@ -136,7 +137,7 @@ fn loaded(shown: &Shown) -> Vec<(Arc<StepConfig>, Option<LoadedStep>)> {
     let pipeline = inside.pipeline.borrow().clone();
     match pipeline {
         Some(pipeline) => pipeline.steps().iter().map(|step| (Arc::clone(&step.config), Some(step.clone()))).collect(),
-        None => inside.config.steps.iter().map(|step| (Arc::new(step.clone()), None)).collect(),
+        None => inside.setup().config.steps.iter().map(|step| (Arc::new(step.clone()), None)).collect(),
     }
 }
 
@@ -237,7 +238,7 @@ fn counted_dead(shown: &Shown, inside: &Inside, counted: dead::Counted) -> Respo
         StatusCode::OK,
         &DeadLetters {
             total: shown.telemetry.measured().map(|measured| measured.depth.dead),
-            alarm_from: inside.config.queue.dlq_alarm,
+            alarm_from: inside.began.config.queue.dlq_alarm,
             counted: counted.number,
             reasons: counted.reasons,
             since_start: since_start
@@ -263,8 +264,9 @@ async fn tables(State(shown): State<Shown>) -> Response {
     let Some(inside) = shown.parts.get() else { return starting() };
     let steps = loaded(&shown);
     let mut tables = Vec::new();
-    for (name, table) in inside.tables.snapshot().iter() {
-        let Some(config) = inside.config.tables.get(name) else { continue };
+    let setup = inside.setup();
+    for (name, table) in setup.tables.snapshot().iter() {
+        let Some(config) = setup.config.tables.get(name) else { continue };
         let changed = tokio::fs::metadata(&config.file).await.and_then(|file| file.modified()).ok();
         let loaded = shown.telemetry.table_loaded(name).and_then(|then| Duration::try_from_secs_f64(then).ok());
         tables.push(Table {

@@ -4,10 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
-use crate::config::Config;
 use crate::pipeline::Pipeline;
+use crate::pipeline::setup::Setup;
 use crate::queue::Queue;
-use crate::tables::Tables;
 
 /// The parts, once they are there. Copies share them.
 #[derive(Clone, Default)]
@@ -15,14 +14,20 @@ pub struct Parts(Arc<OnceLock<Inside>>);
 
 /// What a running host is made of.
 pub struct Inside {
-    /// The configuration.
-    pub config: Arc<Config>,
+    /// What it began with: configuration and tables.
+    pub began: Arc<Setup>,
     /// Where alerts wait.
     pub queue: Arc<dyn Queue>,
     /// What they go through; none while a required plugin is missing.
     pub pipeline: watch::Receiver<Option<Arc<Pipeline>>>,
-    /// What plugins look into.
-    pub tables: Arc<Tables>,
+}
+
+impl Inside {
+    /// The configuration and the tables that serve: a reload puts others into their place.
+    pub fn setup(&self) -> Arc<Setup> {
+        let serving = self.pipeline.borrow().as_ref().and_then(|pipeline| pipeline.setup().cloned());
+        serving.unwrap_or_else(|| Arc::clone(&self.began))
+    }
 }
 
 impl Parts {

@@ -118,12 +118,8 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     health.set("start", None);
 
     let pipeline = plugins.subscribe();
-    parts.are(Inside {
-        config: config.clone(),
-        queue: queue.clone(),
-        pipeline: pipeline.clone(),
-        tables: tables.clone(),
-    });
+    let began = Arc::new(Setup::new(config.clone(), tables.clone()));
+    parts.are(Inside { began, queue: queue.clone(), pipeline: pipeline.clone() });
     let steps = pipeline.borrow().as_deref().map(step_names).unwrap_or_default();
     let kind = match config.queue.kind {
         QueueKind::Directory { .. } => "directory",
@@ -138,7 +134,6 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
         // The worker needs them to its end, which is later than that of reloading.
         plugins: plugins.clone(),
         telemetry: telemetry.clone(),
-        health: health.clone(),
         stop: stop.clone(),
     };
     let reloads = AbortOnDropHandle::new(tokio::spawn(reloader.run(hangups)));

@@ -61,6 +61,9 @@ impl Tables {
         self.tell(Some(before));
         for table in before.configs.keys().filter(|table| !self.configs.contains_key(*table)) {
             self.telemetry.emit(&TableDropped { table });
+            for kind in [Kind::TableRefused, Kind::TableStale] {
+                self.telemetry.clear(kind, table);
+            }
             self.telemetry.clear(Kind::TableRefused, table);
             self.telemetry.clear(Kind::TableStale, table);
         }

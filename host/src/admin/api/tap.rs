@@ -114,7 +114,7 @@ pub(super) async fn tap(
     };
     lease.prolong(reader.stuck());
     // Masked on its way out, so that the host's own threads do not wait for it.
-    let redactor = shown.parts.get().map(|inside| Redactor::new(&inside.config.log.redact)).unwrap_or_default();
+    let redactor = shown.parts.get().map(|inside| Redactor::new(&inside.began.config.log.redact)).unwrap_or_default();
     let lines = futures_util::stream::unfold((reader, redactor), |(reader, redactor)| async move {
         let line = reader.next().await?;
         Some((Ok::<_, Infallible>(masked(line, &redactor)), (reader, redactor)))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
-use crate::admin::ask;
+use crate::admin::{AskError, Client};
 use crate::checkup::Observation;
 use crate::config::Config;
 use crate::plugin::http::{Http, HttpError};
@@ -75,7 +75,17 @@ pub(super) async fn host(config: &Config) -> Vec<Observation> {
             "set a port in [admin] address; a host's first log line says the one that it took",
         )];
     }
-    let Some(ready) = ask(address).await else {
+    let asked = match Client::of(address, config.admin.token.clone()) {
+        Ok(client) => client.ready().await,
+        Err(error) => Err(error),
+    };
+    if let Err(AskError::Token { .. }) = asked {
+        return vec![Observation::note(
+            format!("a host answers at {address}, and wants another token than the one that stands in [admin]"),
+            "it runs with another configuration, or was not restarted since the token changed",
+        )];
+    }
+    let Ok(ready) = asked else {
         let there =
             tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|stream| stream.is_ok());
         return vec![if there {

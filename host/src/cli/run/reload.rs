@@ -1,6 +1,6 @@
 //! The configuration while the host runs: notices that its file changed, or that somebody asks (SIGHUP), checks all of it, and has it taken
-//! over between alerts. What cannot be taken over changes nothing: what served before serves on, one line and one counter say so, and
-//! `/readyz` notes it until the file is good again.
+//! over between alerts. What cannot be taken over changes nothing: what served before serves on, and an alarm holds until the file is
+//! good again.
 //!
 //! The file is looked at twice a second instead of being watched by the kernel, for the reasons that tables are: see
 //! [`crate::tables`].
@@ -14,7 +14,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Health;
 use crate::config::{Config, effective};
 use crate::pipeline::setup::Setup;
 use crate::plugin::{Plugins, ReloadError};
@@ -62,8 +61,6 @@ pub struct Reloader {
     pub plugins: Arc<Plugins>,
     /// Where events go.
     pub telemetry: Arc<Telemetry>,
-    /// Where it is noted that the file is refused.
-    pub health: Arc<Health>,
     /// Cancelled when the host is to stop.
     pub stop: CancellationToken,
 }
@@ -135,10 +132,6 @@ impl Reloader {
                     file.refused = Some(why);
                 }
             }
-            let notice = file.refused.as_ref().map(|why| {
-                format!("its file is refused: {why}; what served before ({:.12}) serves on", self.setup.config.sha256)
-            });
-            self.health.note("configuration", notice);
         }
     }
 
