@@ -36,7 +36,7 @@ fn the_api_says_what_the_host_did_and_what_is_left() {
         site.send(b"not json\nnor this\n");
         site.drained();
         let status = wait_for("the host to have measured", || {
-            Some(api(&host, "status")).filter(|status| status["queue"]["depth"]["stored"] == 60)
+            Some(api(&host, "status")).filter(|status| status["queue"]["depth"]["finished"] == 62)
         });
         assert_eq!((&status["ready"], &status["queue"]["kind"]), (&json!(true), &json!(kind.name())));
         let depth = &status["queue"]["depth"];
@@ -270,11 +270,9 @@ fn the_description_of_the_api_is_true_says_schemathesis() {
     const TOKEN: &str = "a-token-for-schemathesis";
     let site = four_plugins(&Kind::Directory);
     let config = std::fs::read_to_string(site.path("dossier.toml")).expect("a configuration");
-    let config = config.replace("[admin]\n", "[admin]\ntoken = \"${DOSSIER_ADMIN_TOKEN}\"\n");
+    let config = config.replace("[admin]\n", &format!("[admin]\ntoken = \"{TOKEN}\"\n"));
     site.write("dossier.toml", config.as_bytes());
-    let mut run = site.command(&["run"]);
-    run.env("DOSSIER_ADMIN_TOKEN", TOKEN);
-    let host = site.start_as(run);
+    let host = site.start();
     let address = host.admin();
     site.send(&alerts::suricata(0..20));
     site.send(b"not json\n");

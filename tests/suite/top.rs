@@ -3,6 +3,7 @@
 use dossier_tests::alerts;
 use dossier_tests::host::{Host, Site, built, wait_for};
 use dossier_tests::not_run::not_run;
+use dossier_tests::redis_server::RedisServer;
 use dossier_tests::tmux::Tmux;
 use serde_json::{Value, json};
 
@@ -47,9 +48,11 @@ fn top_shows_a_running_host_on_terminals_of_every_size_and_gives_them_back() {
             let screen = shows(&tmux, &["200 stored", "1  malformed", "alert dead"]);
             println!("{screen}");
             tmux.resize(40, 10);
-            let small = shows(&tmux, &["more", "CALLS/S"]);
+            let small = shows(&tmux, &["more", "backlog", "q ends"]);
             println!("{small}");
             assert_eq!(small.lines().count(), 10);
+            tmux.press("Down");
+            shows(&tmux, &["STEP", "CALLS/S"]);
             tmux.press("PageDown");
             shows(&tmux, &["last events"]);
             tmux.resize(200, 60);
@@ -108,6 +111,23 @@ fn top_once_is_for_scripts_and_for_people() {
         assert_eq!(gone.status.code(), Some(1));
         assert!(said.contains(&format!("no host answers at {address}")) && said.contains("dossier run"), "{said}");
     });
+}
+
+#[test]
+fn top_still_shows_a_host_whose_queue_hangs() {
+    let server = RedisServer::start().expect("redis-server starts");
+    let kind = Kind::Redis(server);
+    let site = four_plugins(&kind);
+    let host = site.start();
+    let address = host.admin();
+    site.send(&alerts::suricata(0..20));
+    site.drained();
+    let Kind::Redis(server) = &kind else { unreachable!("it is one") };
+    server.freeze().expect("the server stops answering");
+    let shown = site.succeed(&["top", "--once", "--json", "--address", &address]);
+    server.thaw().expect("it goes on");
+    let json: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!((&json["status"]["alerts"]["stored"], &json["dead_letters"]), (&json!(20), &Value::Null), "{shown}");
 }
 
 #[test]

@@ -30,6 +30,9 @@ use crate::telemetry::{self, Remembered};
 /// How long the queue may take to answer; whoever asks would rather know the rest.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long its dead letters may take to be counted.
+const COUNT_PATIENCE: Duration = Duration::from_secs(4);
+
 /// What there is.
 pub(super) fn routes() -> Router<Shown> {
     Router::new()
@@ -218,11 +221,17 @@ fn one_step(
 )]
 async fn dead_letters(State(shown): State<Shown>) -> Response {
     let Some(inside) = shown.parts.get() else { return starting() };
-    let counted = match shown.dead.of(inside.queue.as_ref()).await {
-        Ok(counted) => counted,
-        Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, format!("the queue does not answer: {error}")),
+    let counted = tokio::time::timeout(COUNT_PATIENCE, shown.dead.of(inside.queue.as_ref())).await;
+    let why = match counted {
+        Ok(Ok(counted)) => return counted_dead(&shown, inside, counted),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it says nothing for {} s", COUNT_PATIENCE.as_secs()),
     };
-    let steps = loaded(&shown);
+    problem(StatusCode::SERVICE_UNAVAILABLE, format!("the queue does not answer: {why}"))
+}
+
+fn counted_dead(shown: &Shown, inside: &Inside, counted: dead::Counted) -> Response {
+    let steps = loaded(shown);
     let since_start = shown.telemetry.dead(steps.iter().map(|(step, _)| step.name.as_str()));
     json(
         StatusCode::OK,

@@ -29,6 +29,9 @@ use crate::admin::{AskError, Client};
 const ONCE_PAUSE: Duration = Duration::from_millis(500);
 const ONCE_READINGS: usize = 8;
 
+/// Over how many seconds its rates are taken, at least.
+const ONCE_OVER: f64 = 2.0;
+
 /// How wide lines are that go to no terminal.
 const PLAIN: usize = 120;
 
@@ -82,7 +85,7 @@ async fn once<W: Write>(client: &Client, json: bool, out: &mut Out<W>) -> anyhow
     let mut history = History::default();
     for place in 0..ONCE_READINGS {
         history.add(Reading::of(client).await?);
-        if history.is_telling() || place + 1 == ONCE_READINGS {
+        if history.is_telling(ONCE_OVER) || place + 1 == ONCE_READINGS {
             break;
         }
         tokio::time::sleep(ONCE_PAUSE).await;

@@ -58,11 +58,7 @@ impl Distribution {
 
 impl EncodeMetric for Distribution {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let Reading { sum, count, mut buckets } = self.read();
-        // What the encoder writes as +Inf.
-        if let Some(last) = buckets.last_mut() {
-            last.0 = f64::MAX;
-        }
+        let Reading { sum, count, buckets } = self.read();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 

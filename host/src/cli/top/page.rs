@@ -16,6 +16,9 @@ const ALARMS: usize = 6;
 const DEAD: usize = 8;
 const EVENTS: usize = 100;
 
+/// How narrow a terminal is on which only what matters most stands above the steps.
+const NARROW: usize = 60;
+
 const BAD: Style = Style::new().fg(Color::Red);
 const ODD: Style = Style::new().fg(Color::Yellow);
 const GOOD: Style = Style::new().fg(Color::Green);
@@ -97,12 +100,15 @@ fn header(at: &str, reading: &Reading, rates: Option<&Rates>, width: usize) -> V
         "redis" => format!("stream {}", printable(&status.queue.name)),
         _ => format!("directory {}", printable(&status.queue.name)),
     };
-    let who = vec![
+    let is_narrow = width < NARROW;
+    let mut who = vec![
         vec![Span::styled(format!("dossier {}", printable(&status.version)), HEAD), Span::raw(format!(" at {at}"))],
         vec![Span::styled(word, style)],
         plain(format!("up {}", seconds(status.uptime_seconds))),
-        plain(name),
     ];
+    if !is_narrow {
+        who.push(plain(name));
+    }
     let mut lines = flowing(who, width);
     lines.extend(flowing(backlog(reading, rates), width));
     let alerts = &status.alerts;
@@ -111,13 +117,19 @@ fn header(at: &str, reading: &Reading, rates: Option<&Rates>, width: usize) -> V
         plain(format!("in {}", per_second(rates.and_then(|rates| rates.added)))),
         plain(format!("out {}", per_second(rates.and_then(|rates| rates.finished)))),
     ];
-    if status.queue.flow.is_some() {
+    if status.queue.flow.is_some() && !is_narrow {
         flow.push(plain(format!("out of this host {}", per_second(rates.map(|rates| rates.finished_here)))));
     }
     let took = rates.map(|rates| &rates.duration);
     let time = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), cells::time);
-    flow.push(plain(format!("p50 {}", time(took.and_then(|took| took.p50)))));
+    if !is_narrow {
+        flow.push(plain(format!("p50 {}", time(took.and_then(|took| took.p50)))));
+    }
     flow.push(plain(format!("p99 {}", time(took.and_then(|took| took.p99)))));
+    if is_narrow {
+        lines.extend(flowing(flow, width));
+        return lines;
+    }
     flow.push(plain(format!("in flight here {} of {}", alerts.in_flight, status.limits.in_flight)));
     lines.extend(flowing(flow, width));
     let counts = [
@@ -155,14 +167,15 @@ fn backlog(reading: &Reading, rates: Option<&Rates>) -> Vec<Vec<Span<'static>>> 
         plain(format!("in flight {}", grouped(depth.in_flight))),
         plain(format!("oldest {}", depth.oldest_seconds.map_or_else(|| "-".to_owned(), seconds))),
     ];
-    if let Some(rates) = rates {
-        let grows = rates.added.zip(rates.finished).map(|(added, finished)| added - finished);
+    // What is only in flight comes and goes with each batch.
+    if let Some(rates) = rates.filter(|_| depth.waiting > 0) {
+        let grows = rates.added.zip(rates.finished).filter(|(added, finished)| *added > finished * 1.02);
         match (rates.empty_in_seconds, grows) {
-            (Some(empty), _) => facts.push(vec![Span::styled(format!("empty in {}", seconds(empty)), GOOD)]),
-            (None, Some(grows)) if backlog > 0 && grows > 0.1 => {
-                facts.push(vec![Span::styled(format!("grows by {}/s", cells::rate(grows)), BAD)]);
+            (_, Some((added, finished))) => {
+                facts.push(vec![Span::styled(format!("grows by {}/s", cells::rate(added - finished)), BAD)]);
             }
-            _ => {}
+            (Some(empty), None) => facts.push(vec![Span::styled(format!("empty in {}", seconds(empty)), GOOD)]),
+            (None, None) => {}
         }
     }
     let age = reading.status.uptime_seconds - depth.measured_seconds;
@@ -206,13 +219,13 @@ fn alarms(reading: &Reading, width: usize) -> Vec<Line<'static>> {
 
 fn steps(reading: &Reading, rates: Option<&Rates>, width: usize) -> Vec<Line<'static>> {
     let columns = [
-        Column::new("STEP", Side::Left, 8, 0),
+        Column::new("STEP", Side::Left, 13, 0),
         Column::new("STAGE", Side::Left, 0, 4),
         Column::new("CALLS/S", Side::Right, 0, 0),
         Column::new("P50", Side::Right, 0, 2),
         Column::new("P99", Side::Right, 0, 0),
         Column::new("FUEL", Side::Right, 0, 3),
-        Column::new("FAILED", Side::Left, 6, 0),
+        Column::new("FAILED", Side::Left, 33, 0),
         Column::new("VERSION", Side::Left, 0, 2),
         Column::new("DIGEST", Side::Left, 0, 5),
         Column::new("PROBATION", Side::Left, 0, 1),
@@ -291,7 +304,8 @@ fn dead_letters(reading: &Reading, width: usize) -> Vec<Line<'static>> {
         _ => ODD,
     };
     let mut title = vec![Span::styled(format!("dead letters {}", grouped(total)), style.add_modifier(Modifier::BOLD))];
-    if total > dead.counted && !dead.reasons.is_empty() {
+    // A few that came since they were counted are no news; thousands that were not counted are.
+    if total > dead.counted + dead.counted / 10 + 100 {
         title.push(Span::raw(format!("  of the oldest {}:", grouped(dead.counted))));
     }
     if total > 0 {

@@ -44,12 +44,15 @@ impl Reading {
             client.get("/api/v1/alarms"),
             client.get("/api/v1/events"),
         );
-        let dead_letters = match dead_letters {
-            Ok(dead_letters) => Some(dead_letters),
-            Err(AskError::Refused { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Self { status: status?, steps: steps?, dead_letters, tables: tables?, alarms: alarms?, events: events? })
+        // They alone are read from the queue, which may be what is in trouble. A host that is gone answers nothing else either.
+        Ok(Self {
+            status: status?,
+            steps: steps?,
+            dead_letters: dead_letters.ok(),
+            tables: tables?,
+            alarms: alarms?,
+            events: events?,
+        })
     }
 }
 
@@ -124,9 +127,9 @@ impl History {
         self.0.back()
     }
 
-    /// Whether all rates are known.
-    pub fn is_telling(&self) -> bool {
-        self.rates().is_some_and(|rates| rates.added.is_some())
+    /// Whether all rates are known, over so many seconds at least.
+    pub fn is_telling(&self, over: f64) -> bool {
+        self.rates().is_some_and(|rates| rates.added.is_some() && rates.over_seconds >= over)
     }
 
     /// The rates between the oldest and the newest; none before there are two.
@@ -311,7 +314,7 @@ pub(super) mod tests {
         let rates = history([reading(10.0, 1_000, 500, None), reading(12.5, 1_200, 700, None)]).rates().unwrap();
         assert_eq!((rates.added, rates.empty_in_seconds), (Some(200.0), None));
         let unmeasured = history([reading(10.0, 1_000, 500, None), reading(11.0, 1_100, 500, None)]);
-        assert!(!unmeasured.is_telling(), "the host has not measured again");
+        assert!(!unmeasured.is_telling(0.0), "the host has not measured again");
     }
 
     #[test]

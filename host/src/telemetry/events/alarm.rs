@@ -46,7 +46,8 @@ impl Event for AlarmRaised<'_> {
     }
 
     fn noted(&self) -> Option<Noted> {
-        let text = format!("{} {}: {}", self.kind.name(), self.subject, self.detail);
+        let space = if self.subject.is_empty() { "" } else { " " };
+        let text = format!("{}{space}{}: {}", self.kind.name(), self.subject, self.detail);
         match self.kind.severity() {
             Severity::Critical => Noted::error("alarm raised", self.kind.name(), text),
             Severity::Warning | Severity::Info => Noted::warning("alarm raised", self.kind.name(), text),
@@ -81,7 +82,8 @@ impl Event for AlarmCleared<'_> {
     }
 
     fn noted(&self) -> Option<Noted> {
-        let text = format!("{} {}, after {} s", self.kind.name(), self.subject, self.after.as_secs());
+        let space = if self.subject.is_empty() { "" } else { " " };
+        let text = format!("{}{space}{}, after {} s", self.kind.name(), self.subject, self.after.as_secs());
         Noted::change("alarm cleared", self.kind.name(), text)
     }
 }
