@@ -149,12 +149,26 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
         let lines = host.log().into_iter().filter(|line| line.get("outcome").is_some() && line.get("entry").is_some());
         (lines.count() >= 13).then_some(())
     });
-    for path in
-        ["/", "/metrics", "/healthz", "/readyz", "/nothing", "/api/v1/alarms", "/api/v1/status", "/api/v1/config"]
-    {
-        let (_, body) = host.get(path);
-        free_of(&[&SECRETS[..], &[BODY, NAME]].concat(), path, &body);
+    for path in [
+        "/",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/nothing",
+        "status",
+        "steps",
+        "tables",
+        "alarms",
+        "events",
+        "openapi.json",
+    ] {
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/api/v1/{path}") };
+        let (status, body) = host.get(&path);
+        assert!(status == 200 || path == "/nothing", "{path}: {status}");
+        free_of(&[&SECRETS[..], &[BODY, NAME]].concat(), &path, &body);
     }
+    // What lies in the dead letters is named as it is there.
+    free_of(&[&SECRETS[..], &[BODY]].concat(), "the dead letters", &host.get("/api/v1/dead-letters").1);
     assert_eq!(host.stop(), Some(0));
     let log = std::fs::read_to_string(site.path("log.ndjson")).expect("a log");
     assert!(log.contains("[redacted]-0"), "an id that holds a name is masked: {log}");

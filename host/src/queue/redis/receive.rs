@@ -121,11 +121,11 @@ fn page(value: Value) -> Option<Page> {
             attempts: reply::text(attempts)?.parse().unwrap_or(0),
             first_seen: reply::text(first_seen)?.parse().ok(),
             crashes: reply::text(crashes)?.parse().unwrap_or(0),
-            // What stands before something that is there, stands there too, though it be empty.
+            // Before what follows there stands one, though it be empty.
             history: history
                 .and_then(reply::bytes)
-                .filter(|text| replaces.is_none() && traceparent.is_none() || !text.is_empty()),
-            replaces: replaces.and_then(reply::bytes).filter(|text| !text.is_empty()),
+                .filter(|text| (replaces.is_none() && traceparent.is_none()) || !text.is_empty()),
+            replaces: replaces.and_then(reply::bytes).filter(|text| traceparent.is_none() || !text.is_empty()),
             traceparent: traceparent.and_then(reply::text),
         })
     };
