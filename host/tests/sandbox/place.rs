@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,6 +99,8 @@ pub struct Place {
     pub folder: TempDir,
     pub config: Arc<Config>,
     pub health: Arc<Health>,
+    /// Of the host that was started last.
+    telemetry: Mutex<Arc<Telemetry>>,
 }
 
 impl Place {
@@ -106,7 +108,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("plugins")).unwrap();
         let config = Config::parse(&folder.path().join("dossier.toml"), config).unwrap();
-        Self { folder, config: Arc::new(config), health: Arc::default() }
+        Self { folder, config: Arc::new(config), health: Arc::default(), telemetry: Mutex::default() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -122,7 +124,14 @@ impl Place {
 
     pub async fn start(&self) -> Plugins {
         let (config, health) = (Arc::clone(&self.config), Arc::clone(&self.health));
-        Plugins::start_with(program(), config, Arc::new(Telemetry::default()), health).await.unwrap()
+        let telemetry = Arc::<Telemetry>::default();
+        *self.telemetry.lock().unwrap() = Arc::clone(&telemetry);
+        Plugins::start_with(program(), config, telemetry, health).await.unwrap()
+    }
+
+    /// What the alarms that hold say.
+    pub fn alarms(&self) -> Vec<String> {
+        self.telemetry.lock().unwrap().alarms().list().into_iter().map(|alarm| alarm.detail).collect()
     }
 
     pub fn problem(&self) -> Option<String> {

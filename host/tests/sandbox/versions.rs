@@ -34,11 +34,11 @@ impl Place {
 async fn noticed(place: &Place, plugins: &Plugins, what: &str) {
     let mut steps = plugins.subscribe();
     let told = async {
-        while !place.health.notices().values().any(|notice| notice.contains(what)) {
+        while !place.alarms().iter().any(|alarm| alarm.contains(what)) {
             steps.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{what}: {:?}", place.health.notices()));
+    tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{what}: {:?}", place.alarms()));
 }
 
 async fn serves(plugins: &Plugins, wanted: &str) -> Arc<dyn Enricher> {
@@ -289,7 +289,7 @@ async fn a_version_that_asks_for_more_is_refused_until_it_is_granted_or_pinned()
         assert_eq!(calls(&serves(&plugins, "1.0.0").await, 1).await, 0);
         // To take the file away before makes no difference, nor does a restart: what was good before is what counts.
         fs::remove_file(place.path("guest.wasm")).unwrap();
-        until(&plugins, |_| place.health.notices().is_empty()).await;
+        until(&plugins, |_| place.alarms().is_empty()).await;
         place.put("guest.wasm", &greedy);
         noticed(&place, &plugins, "it asks for more").await;
         drop(plugins);
@@ -323,7 +323,7 @@ async fn a_version_that_asks_for_no_more_than_the_one_before_is_taken_and_so_is_
     calls(&serves(&plugins, "1.0.0").await, 10).await;
     place.put("guest.wasm", &SECOND.component());
     calls(&serves(&plugins, "2.0.0").await, 10).await;
-    until(&plugins, |_| place.health.notices().is_empty()).await;
+    until(&plugins, |_| place.alarms().is_empty()).await;
     place.put("guest.wasm", &asking(Guest { version: "3.0.0", ..GUEST }, ASKS));
     noticed(&place, &plugins, "it asks for more").await;
 }
