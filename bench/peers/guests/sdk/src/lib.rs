@@ -17,6 +17,8 @@ mod host;
 pub mod http;
 #[path = "../../../../../sdk/src/log.rs"]
 pub mod log;
+#[path = "../../../../../sdk/src/object.rs"]
+mod object;
 pub mod runtime;
 #[path = "../../../../../sdk/src/settings.rs"]
 mod settings;
@@ -26,6 +28,7 @@ pub mod tables;
 pub use address::{Found, Scope, addresses, parse_address};
 pub use alert::Alert;
 pub use bindings::dossier::plugin::types::{Answer, Failure, Label, Observable, Retry, Stage, Verdict};
+pub use object::Object;
 pub use settings::NoSettings;
 pub use {extism_pdk, serde, serde_json};
 
