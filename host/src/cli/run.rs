@@ -138,7 +138,6 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
         // The worker needs them to its end, which is later than that of reloading.
         plugins: plugins.clone(),
         telemetry: telemetry.clone(),
-        health: health.clone(),
         stop: stop.clone(),
     };
     let reloads = AbortOnDropHandle::new(tokio::spawn(reloader.run(hangups)));

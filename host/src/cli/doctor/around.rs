@@ -1,13 +1,14 @@
 //! What is reached over the network: the HTTP interfaces, and the host that runs here.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
-use crate::admin::ask;
+use crate::admin::{AskError, Client};
 use crate::checkup::Observation;
 use crate::config::Config;
 use crate::plugin::http::{Http, HttpError};
@@ -75,17 +76,14 @@ pub(super) async fn host(config: &Config) -> Vec<Observation> {
             "set a port in [admin] address; a host's first log line says the one that it took",
         )];
     }
-    let Some(ready) = ask(address).await else {
-        let there =
-            tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|stream| stream.is_ok());
-        return vec![if there {
-            Observation::broken(
-                format!("something listens at the admin address {address}, and it is no dossier"),
-                "a host cannot start with it: choose another address in [admin]",
-            )
-        } else {
-            Observation::note(format!("no host answers at {address}"), "dossier run starts one")
-        }];
+    let asked = match Client::of(address, config.admin.token.clone()) {
+        Ok(client) => client.ready().await,
+        Err(error) => Err(error),
+    };
+    let ready = match asked {
+        Ok(ready) => ready,
+        Err(AskError::NoAnswer { .. }) => return vec![nobody(address).await],
+        Err(error) => return vec![Observation::broken(error.to_string(), "")],
     };
     let mut seen: Vec<_> = ready
         .problems
@@ -100,6 +98,18 @@ pub(super) async fn host(config: &Config) -> Vec<Observation> {
         notices.map(|(part, what)| Observation::note(format!("the host at {address} says: {part}: {what}"), "")),
     );
     seen
+}
+
+/// What there is where no host answers.
+async fn nobody(address: SocketAddr) -> Observation {
+    let there = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|stream| stream.is_ok());
+    if there {
+        return Observation::broken(
+            format!("something listens at the admin address {address}, and it is no dossier"),
+            "a host cannot start with it: choose another address in [admin]",
+        );
+    }
+    Observation::note(format!("no host answers at {address}"), "dossier run starts one")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::load::{Known, Outcome, Purpose, load, load_last_good, missing, second_verdict};
-use super::{Directory, Found, Load, SETTLE, list};
+use super::{ALARMS, Directory, Found, Load, SETTLE, list};
 use crate::pipeline::setup::Setup;
 use crate::plugin::ReloadError;
 use crate::plugin::loader::Loader;
@@ -135,7 +135,7 @@ impl Directory {
             self.telemetry.emit(&PluginRemoved { plugin, policy, serves_on: false });
         }
         for plugin in self.entries.keys().filter(|plugin| !there.contains(*plugin)) {
-            self.health.note(&format!("plugin {plugin}"), None);
+            ALARMS.into_iter().for_each(|kind| self.telemetry.clear(kind, plugin));
         }
         self.entries.retain(|plugin, _| there.contains(plugin));
         for (plugin, entry) in &mut self.entries {
