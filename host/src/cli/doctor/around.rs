@@ -1,6 +1,7 @@
 //! What is reached over the network: the HTTP interfaces, and the host that runs here.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,23 +80,10 @@ pub(super) async fn host(config: &Config) -> Vec<Observation> {
         Ok(client) => client.ready().await,
         Err(error) => Err(error),
     };
-    if let Err(AskError::Token { .. }) = asked {
-        return vec![Observation::note(
-            format!("a host answers at {address}, and wants another token than the one that stands in [admin]"),
-            "it runs with another configuration, or was not restarted since the token changed",
-        )];
-    }
-    let Ok(ready) = asked else {
-        let there =
-            tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|stream| stream.is_ok());
-        return vec![if there {
-            Observation::broken(
-                format!("something listens at the admin address {address}, and it is no dossier"),
-                "a host cannot start with it: choose another address in [admin]",
-            )
-        } else {
-            Observation::note(format!("no host answers at {address}"), "dossier run starts one")
-        }];
+    let ready = match asked {
+        Ok(ready) => ready,
+        Err(AskError::NoAnswer { .. }) => return vec![nobody(address).await],
+        Err(error) => return vec![Observation::broken(error.to_string(), "")],
     };
     let mut seen: Vec<_> = ready
         .problems
@@ -110,6 +98,18 @@ pub(super) async fn host(config: &Config) -> Vec<Observation> {
         notices.map(|(part, what)| Observation::note(format!("the host at {address} says: {part}: {what}"), "")),
     );
     seen
+}
+
+/// What there is where no host answers.
+async fn nobody(address: SocketAddr) -> Observation {
+    let there = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|stream| stream.is_ok());
+    if there {
+        return Observation::broken(
+            format!("something listens at the admin address {address}, and it is no dossier"),
+            "a host cannot start with it: choose another address in [admin]",
+        );
+    }
+    Observation::note(format!("no host answers at {address}"), "dossier run starts one")
 }
 
 #[cfg(test)]

@@ -135,9 +135,7 @@ impl Directory {
             self.telemetry.emit(&PluginRemoved { plugin, policy, serves_on: false });
         }
         for plugin in self.entries.keys().filter(|plugin| !there.contains(*plugin)) {
-            for kind in ALARMS {
-                self.telemetry.clear(kind, plugin);
-            }
+            ALARMS.into_iter().for_each(|kind| self.telemetry.clear(kind, plugin));
         }
         self.entries.retain(|plugin, _| there.contains(plugin));
         for (plugin, entry) in &mut self.entries {

@@ -85,7 +85,9 @@ impl Event for ConfigRefused<'_> {
     }
 
     fn alarm(&self) -> Option<Change<'_>> {
-        Some(Change::Raise(Kind::ConfigRefused, "", self.why.into()))
+        // What serves on is named first: the reason may be cut.
+        let detail = format!("what served before ({:.12}) serves on; its file is refused: {}", self.serves, self.why);
+        Some(Change::Raise(Kind::ConfigRefused, "", detail.into()))
     }
 
     fn log(&self) {
