@@ -53,8 +53,10 @@ fn top_shows_a_running_host_on_terminals_of_every_size_and_gives_them_back() {
             assert_eq!(small.lines().count(), 10);
             tmux.press("Down");
             shows(&tmux, &["STEP", "CALLS/S"]);
-            tmux.press("PageDown");
-            shows(&tmux, &["last events"]);
+            wait_for("the events further down", || {
+                tmux.press("PageDown");
+                tmux.screen().contains("plugin loaded").then_some(())
+            });
             tmux.resize(200, 60);
             println!("{}", shows(&tmux, &["DIGEST", "PROBATION", "USED BY", "plugin loaded"]));
         }

@@ -113,6 +113,8 @@ struct View {
     trouble: Option<(AskError, Instant)>,
     /// How many lines are scrolled past.
     scrolled: usize,
+    /// How many lines there is room for.
+    room: usize,
 }
 
 async fn watch(client: &Client, first: Reading, interval: Duration) -> anyhow::Result<()> {
@@ -135,6 +137,11 @@ async fn watch(client: &Client, first: Reading, interval: Duration) -> anyhow::R
             wish = wishes.recv() => match wish {
                 None | Some(Wish::Quit) => return Ok(()),
                 Some(Wish::Scroll(by)) => view.scrolled = view.scrolled.saturating_add_signed(by as isize),
+                // One line stays, so that nobody loses the place.
+                Some(Wish::Page(by)) => {
+                    let page = view.room.saturating_sub(1).max(1) as isize;
+                    view.scrolled = view.scrolled.saturating_add_signed(by as isize * page);
+                }
                 Some(Wish::Top) => view.scrolled = 0,
                 Some(Wish::Resized) => {}
             },
@@ -168,6 +175,7 @@ fn paint(frame: &mut Frame<'_>, client: &Client, view: &mut View, now: &str) {
     let lines = page(&client.at(), reading, view.history.rates().as_ref(), usize::from(area.width));
     // The last line is for what is said of the screen itself.
     let room = usize::from(area.height.saturating_sub(1));
+    view.room = room;
     view.scrolled = view.scrolled.min(lines.len().saturating_sub(room));
     let below = lines.len().saturating_sub(room + view.scrolled);
     for (row, line) in (0..).zip(lines.into_iter().skip(view.scrolled).take(room)) {

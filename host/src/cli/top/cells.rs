@@ -146,7 +146,7 @@ mod tests {
         };
         let shown = |width| table(&columns, rows(), width).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(shown(80), ["NAME          N  MORE", "a-long-name  12  x", "漢字漢字      7  yy"]);
-        assert_eq!(shown(16), ["NAME     N  MORE", "a-lon…  12  x", "漢字…    7  yy"], "letters");
+        assert_eq!(shown(16), ["NAME     N  MORE", "a-lon…  12  x", "漢字…   7  yy"], "letters");
         assert_eq!(shown(9), ["NAME    N", "a-lo…  12", "漢字…   7"], "and a column");
         for width in 1..30 {
             assert!(

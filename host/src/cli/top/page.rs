@@ -14,7 +14,7 @@ use crate::cli::output::{duration, grouped, printable, rough};
 /// How many alarms, rows of dead letters, and events there are at most.
 const ALARMS: usize = 6;
 const DEAD: usize = 8;
-const EVENTS: usize = 100;
+const EVENTS: usize = 12;
 
 /// How narrow a terminal is on which only what matters most stands above the steps.
 const NARROW: usize = 60;
@@ -36,12 +36,12 @@ pub fn page(at: &str, reading: &Reading, rates: Option<&Rates>, width: usize) ->
     lines.extend(steps(reading, rates, width));
     lines.push(Line::default());
     lines.extend(dead_letters(reading, width));
+    lines.push(Line::default());
+    lines.extend(events(reading, width));
     if !reading.tables.tables.is_empty() {
         lines.push(Line::default());
         lines.extend(tables(reading, width));
     }
-    lines.push(Line::default());
-    lines.extend(events(reading, width));
     lines
 }
 
@@ -225,7 +225,7 @@ fn steps(reading: &Reading, rates: Option<&Rates>, width: usize) -> Vec<Line<'st
         Column::new("P50", Side::Right, 0, 2),
         Column::new("P99", Side::Right, 0, 0),
         Column::new("FUEL", Side::Right, 0, 3),
-        Column::new("FAILED", Side::Left, 33, 0),
+        Column::new("FAILED", Side::Left, 20, 0),
         Column::new("VERSION", Side::Left, 0, 2),
         Column::new("DIGEST", Side::Left, 0, 5),
         Column::new("PROBATION", Side::Left, 0, 1),
@@ -256,7 +256,7 @@ fn step_cells(step: &Step, rates: Option<&StepRates>) -> Vec<Span<'static>> {
         (false, false) => ODD,
     };
     let probation = match &step.probation {
-        Some(trial) => format!("{}/{}, {} failed", trial.calls, trial.of, trial.failed),
+        Some(trial) => format!("{}/{} of {}", trial.failed, trial.calls, trial.of),
         None => none(),
     };
     let notice = !step.alarms.is_empty() || step.probation.is_some();
@@ -380,6 +380,10 @@ fn events(reading: &Reading, width: usize) -> Vec<Line<'static>> {
             ],
             width,
         ));
+    }
+    if events.len() > EVENTS {
+        let more = format!("and {} more: /api/v1/events", events.len() - EVENTS);
+        lines.push(cut(vec![Span::styled(more, FAINT)], width));
     }
     lines
 }

@@ -26,6 +26,8 @@ pub enum Wish {
     Quit,
     /// To see what is further down by so many lines, or up.
     Scroll(i32),
+    /// To see the next screen, or the one before.
+    Page(i32),
     /// To see the top.
     Top,
     /// Nothing, but the terminal has another size.
@@ -45,8 +47,8 @@ impl Wish {
             KeyCode::Char('q') | KeyCode::Esc => Some(Self::Quit),
             KeyCode::Down | KeyCode::Char('j') => Some(Self::Scroll(1)),
             KeyCode::Up | KeyCode::Char('k') => Some(Self::Scroll(-1)),
-            KeyCode::PageDown | KeyCode::Char(' ') => Some(Self::Scroll(10)),
-            KeyCode::PageUp => Some(Self::Scroll(-10)),
+            KeyCode::PageDown | KeyCode::Char(' ') => Some(Self::Page(1)),
+            KeyCode::PageUp => Some(Self::Page(-1)),
             KeyCode::Home | KeyCode::Char('g') => Some(Self::Top),
             _ => None,
         }
