@@ -24,6 +24,7 @@ pub fn run(data: &[u8]) {
         key: Vec::new(),
         columns: None,
         comment: None,
+        max_age: None,
         line: 1,
     };
     let begun = Instant::now();

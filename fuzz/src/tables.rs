@@ -26,6 +26,7 @@ pub fn run(data: &[u8]) {
         key: if list { vec!["key".into()] } else { vec!["ip".into(), "host".into()] },
         columns: (form & 4 != 0 && !list).then(|| vec!["ip".into(), "host".into(), "n".into()]),
         comment: (form & 8 != 0).then_some('#'),
+        max_age: None,
         line: 1,
     };
     match Table::load(&config) {

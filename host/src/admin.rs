@@ -41,11 +41,10 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long connections may go on at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What keeps the host from being ready, by part, and what somebody should know all the same. Set by whoever knows, read by `/readyz`.
+/// What keeps the host from being ready, by part. Set by whoever knows, read by `/readyz`.
 #[derive(Debug, Default)]
 pub struct Health {
     problems: Mutex<BTreeMap<String, String>>,
-    notices: Mutex<BTreeMap<String, String>>,
 }
 
 impl Health {
@@ -56,20 +55,6 @@ impl Health {
             Some(problem) => problems.insert(part.to_owned(), problem),
             None => problems.remove(part),
         };
-    }
-
-    /// Says what somebody should know of a part although the host is ready; none takes it back.
-    pub fn note(&self, part: &str, notice: Option<String>) {
-        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        match notice {
-            Some(notice) => notices.insert(part.to_owned(), notice),
-            None => notices.remove(part),
-        };
-    }
-
-    /// What somebody should know, by part.
-    pub fn notices(&self) -> BTreeMap<String, String> {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is not ready, and why.
@@ -196,7 +181,7 @@ pub struct Ready {
     pub ready: bool,
     /// What is missing, by part.
     pub problems: BTreeMap<String, String>,
-    /// What somebody should know although alerts flow, by part.
+    /// The alarms that hold, by name and subject.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notices: BTreeMap<String, String>,
 }
@@ -205,7 +190,10 @@ async fn readyz(State(shown): State<Shown>) -> Response {
     let problems = shown.health.problems();
     let ready = problems.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &Ready { ready, problems, notices: shown.health.notices() })
+    let alarms = shown.telemetry.alarms().list().into_iter();
+    let notices =
+        alarms.map(|alarm| (format!("{} {}", alarm.alarm, alarm.subject).trim_end().to_owned(), alarm.detail));
+    json(status, &Ready { ready, problems, notices: notices.collect() })
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

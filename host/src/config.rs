@@ -3,26 +3,30 @@
 //! Owns the file's shape and every check that needs nothing but the file. It does not open tables, plugins or
 //! connections: those who do, report as [`Finding`]s too, so that `dossier validate` can show everything at once.
 
+mod alarms;
 pub mod effective;
 mod http;
 mod place;
 mod raw;
 pub mod schema;
 mod shape;
+mod telemetry;
 mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use self::alarms::AlarmsConfig;
 pub(crate) use self::http::MAX_FAILURE_LIFE;
+pub use self::http::{CacheConfig, HttpConfig, Rate};
 use self::place::{Place, dotted};
 use self::shape::RawConfig;
+pub use self::telemetry::{ENDPOINT_VARIABLES, TelemetryConfig};
 
 /// One thing that is wrong, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +80,10 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The log.
     pub log: LogConfig,
+    /// When what is an alarm.
+    pub alarms: AlarmsConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// The text of a configuration; it may hold passwords, so it is never printed.
@@ -219,6 +227,8 @@ pub struct TableConfig {
     pub key: Vec<String>,
     /// Lines that begin with this are left out.
     pub comment: Option<char>,
+    /// How old its file may be before that is an alarm.
+    pub max_age: Option<Duration>,
     /// Where it stands in the configuration.
     pub line: usize,
 }
@@ -237,54 +247,6 @@ pub enum TableFormat {
     Jsonl,
     /// MaxMind's database format.
     Mmdb,
-}
-
-/// An HTTP interface that steps can be granted.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpConfig {
-    /// Scheme, host and port that may be asked.
-    pub url: url::Url,
-    /// Headers that the host adds: credentials. Never printed.
-    pub headers: Vec<(String, String)>,
-    /// Whether the host may be at a private, loopback or link-local address.
-    pub private: bool,
-    /// The longest response body, in bytes.
-    pub max_response: usize,
-    /// How many requests run at once, at most.
-    pub concurrency: usize,
-    /// How fast requests may follow each other; none bounds nothing.
-    pub rate: Option<Rate>,
-    /// Whether and how long answers are shared; none asks for each request anew.
-    pub cache: Option<CacheConfig>,
-}
-
-/// A token bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// How many requests.
-    pub count: NonZeroU32,
-    /// In how much time.
-    pub per: Duration,
-    /// How many that were not used may be made up for at once.
-    pub burst: NonZeroU32,
-}
-
-/// How answers of an HTTP interface are shared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheConfig {
-    /// How long an answer is given again.
-    pub life: Duration,
-    /// How long a failure is; none forgets it at once.
-    pub failures: Option<Duration>,
-    /// How many bytes of answers are kept, at most.
-    pub size: u64,
-}
-
-impl fmt::Debug for HttpConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("HttpConfig").field("url", &self.url.as_str()).field("headers", &names).finish_non_exhaustive()
-    }
 }
 
 /// A step: a plugin with its limits, grants and settings.
@@ -375,11 +337,15 @@ pub struct LogConfig {
     /// "error", "warn", "info", "debug" or "trace"; or a filter such as "info,dossier::queue=debug".
     #[schemars(extend("default" = "info"))]
     pub level: String,
+    /// JSON pointers to what must not be shown of an alert, in the log, in taps and in traces; a `*` stands for every element of an array.
+    /// What stands there is masked wherever else it appears in what is said about the alert. The store is not masked.
+    #[schemars(extend("default" = [], "items" = { "type": "string", "pattern": "^/" }))]
+    pub redact: Vec<String>,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, level: "info".to_owned() }
+        Self { format: LogFormat::Auto, level: "info".to_owned(), redact: Vec::new() }
     }
 }
 

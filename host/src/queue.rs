@@ -123,6 +123,26 @@ pub struct Depth {
     pub oldest: Option<Duration>,
 }
 
+/// When a source was heard last, by any host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The source.
+    pub source: String,
+    /// How long ago.
+    pub ago: Duration,
+}
+
+/// How much room the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// How many bytes are used, by whatever shares it.
+    pub used: u64,
+    /// How many there are.
+    pub total: u64,
+    /// What is meant, for people.
+    pub place: String,
+}
+
 /// A dead letter where it lies.
 #[derive(Debug, Clone)]
 pub struct Dead {
@@ -265,6 +285,23 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`QueueError`].
     async fn flow(&self) -> Result<Option<Flow>, QueueError> {
+        Ok(None)
+    }
+
+    /// Notes that these sources were heard just now, and gives all that any host has heard of late: so that hosts which share the queue,
+    /// and the next start, know of each other. Nothing where the queue has no place for it. Bounded; what is older than `forget` goes.
+    ///
+    /// # Errors
+    /// [`QueueError`]; nothing else suffers from it.
+    async fn hear(&self, _heard: &[String], _forget: Duration) -> Result<Vec<Heard>, QueueError> {
+        Ok(Vec::new())
+    }
+
+    /// How much room the store has; none where nobody knows.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
         Ok(None)
     }
 

@@ -4,19 +4,24 @@
 //! [`metrics`] and hands them to tracing, whose lines [`logging`] writes. Only this folder names prometheus-client and
 //! tracing-subscriber.
 
+pub mod alarms;
 pub mod events;
 pub mod logging;
 pub mod metrics;
 mod process;
+pub mod redact;
 pub mod relay;
 mod throttle;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::Level;
 
+use self::alarms::{Alarms, Change, Kind};
+use self::events::{AlarmCleared, AlarmRaised};
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
+use self::redact::Masks;
 use self::relay::{Relay, Relayed};
 use self::throttle::Throttle;
 use crate::queue::Depth;
@@ -28,6 +33,11 @@ pub trait Event {
 
     /// Writes its line.
     fn log(&self);
+
+    /// The alarm that it is, or that is over with it.
+    fn alarm(&self) -> Option<Change<'_>> {
+        None
+    }
 
     /// Whose lines of this kind are thinned out to one a second; every event is counted all the same. For what a plugin
     /// can do thousands of times in one call, so that it cannot flood the log.
@@ -69,6 +79,7 @@ pub type Listener = Box<dyn Fn(Told) + Send + Sync>;
 /// the commands that are no host.
 pub struct Telemetry {
     metrics: Metrics,
+    alarms: Alarms,
     throttle: Throttle,
     /// None: nobody can say how full the log is.
     sink: Option<LogSink>,
@@ -88,6 +99,7 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self {
             metrics: Metrics::default(),
+            alarms: Alarms::default(),
             throttle: Throttle::default(),
             sink: None,
             listener: None,
@@ -122,13 +134,60 @@ impl Telemetry {
         }
         event.count(&self.metrics);
         if let Some(listener) = &self.listener
-            && let Some(told) = event.told()
+            && let Some(mut told) = event.told()
         {
+            let masks = Masks::current();
+            told.lines.iter_mut().for_each(|line| *line = masks.mask(line).into_owned());
             listener(told);
         }
         if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
             event.log();
         }
+        match event.alarm() {
+            None => {}
+            Some(Change::Raise(kind, subject, detail)) => {
+                self.metrics.alarm(kind.name());
+                if self.alarms.raise(Instant::now(), kind, subject, &Masks::current().mask(&detail)) {
+                    self.metrics.alarm_held(kind.name()).inc();
+                }
+            }
+            Some(Change::Clear(kind, subject)) => self.clear(kind, subject),
+        }
+    }
+
+    /// Says that an alarm holds: told when it did not before; then only its detail changes. For what is looked at again and again.
+    pub fn raise(&self, kind: Kind, subject: &str, detail: &str) {
+        if !self.alarms.again(kind, subject, detail) {
+            self.emit(&AlarmRaised { kind, subject, detail });
+        }
+    }
+
+    /// Says that an alarm is over; told if it held.
+    pub fn clear(&self, kind: Kind, subject: &str) {
+        if let Some(after) = self.alarms.clear(Instant::now(), kind, subject) {
+            self.metrics.alarm_held(kind.name()).dec();
+            self.emit(&AlarmCleared { kind, subject, after });
+        }
+    }
+
+    /// Says that an alarm holds, with a detail, or that it does not.
+    pub fn hold(&self, kind: Kind, subject: &str, detail: Option<&str>) {
+        match detail {
+            Some(detail) => self.raise(kind, subject, detail),
+            None => self.clear(kind, subject),
+        }
+    }
+
+    /// Clears alarms about what has not happened for so long.
+    pub fn forget_quiet(&self, keep: Duration) {
+        for (kind, subject) in self.alarms.quiet(Instant::now(), keep) {
+            self.clear(kind, &subject);
+        }
+    }
+
+    /// The alarms that hold.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     /// Does something that emits many events, whose lines go into the log together.
@@ -147,6 +206,11 @@ impl Telemetry {
     /// Notes how full the queue is.
     pub fn depth(&self, depth: &Depth) {
         self.metrics.queue_depth(depth);
+    }
+
+    /// Notes how many sources are watched.
+    pub fn sources(&self, watched: usize) {
+        self.metrics.sources.set(i64::try_from(watched).unwrap_or(i64::MAX));
     }
 
     /// Waits while more than half of the log is still to be written. The worker waits here before each read, so that a

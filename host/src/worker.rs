@@ -1,17 +1,19 @@
 //! Takes alerts from the queue, sends each through the pipeline, and commits what became of it.
 //!
-//! Three parts: the reader (this file) takes deliveries while there is room; tasks ([`task`]) decode them, a few alerts each, and
+//! Four parts: the reader (this file) takes deliveries while there is room; tasks ([`task`]) decode them, a few alerts each, and
 //! run their steps, those of a suspect where they can do no harm ([`suspect`], [`trial`]); the committer ([`committer`]) commits what is
-//! done, many at a time. An alert leaves the queue in the
+//! done, many at a time; the lookout ([`lookout`], [`sources`]) notices what no single alert can. An alert leaves the queue in the
 //! committer and nowhere else. The worker knows neither which queue nor what a step is.
 
 mod committer;
+mod lookout;
+mod sources;
 mod suspect;
 mod task;
 pub mod trial;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -28,17 +30,15 @@ use crate::pipeline::setup::Setup;
 use crate::queue::{Body, Delivery, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::Telemetry;
-use crate::telemetry::events::{DeadLettersMany, HostStopped, HostStopping, QueueRecovered, QueueTrouble};
+use crate::telemetry::events::{HostStopped, HostStopping, QueueRecovered, QueueTrouble};
 use crate::telemetry::logging::LogError;
+use crate::telemetry::redact::Redactor;
 
 /// The longest pause after the queue refused something.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The most alerts that share a task.
 const LARGEST_SHARE: usize = 16;
-
-/// How often the depth of the queue is measured.
-const DEPTH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a worker works with. It is handed everything, its stop signal too, so that it can be run anywhere.
 pub struct Worker {
@@ -100,6 +100,14 @@ struct Shared {
     commits: watch::Sender<bool>,
     /// How many alerts in flight wait because each of them alone was refused.
     refused: AtomicUsize,
+    /// How many alerts have come to their end here.
+    finished: AtomicU64,
+    /// Whether the reader reads, or could.
+    reading: AtomicBool,
+    /// Which sources send alerts.
+    sources: sources::Sources,
+    /// What must not be said of alerts.
+    redactor: Redactor,
     stop: CancellationToken,
 }
 
@@ -147,15 +155,19 @@ impl Worker {
             slots: Arc::new(Semaphore::new(self.config.host.in_flight)),
             bytes: Arc::new(Semaphore::new(self.config.host.in_flight_bytes as usize)),
             alone: RwLock::new(()),
-            suspects: suspect::Suspects::new(self.isolation.clone(), self.health.clone()),
+            suspects: suspect::Suspects::new(self.isolation.clone()),
             commits: watch::Sender::new(true),
             refused: AtomicUsize::new(0),
+            finished: AtomicU64::new(0),
+            reading: AtomicBool::new(false),
+            sources: sources::Sources::new(&self.config.alarms),
+            redactor: Redactor::new(&self.config.log.redact),
             stop: self.stop.clone(),
         });
         let abandon = CancellationToken::new();
         let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));
-        let depth = tokio::spawn(measure_depth(shared.clone(), self.health.clone()));
+        let lookout = tokio::spawn(lookout::run(shared.clone()));
 
         let mut tasks = JoinSet::new();
         let result = self.read(&shared, &done, &mut tasks, until_empty).await;
@@ -180,7 +192,7 @@ impl Worker {
             }
         };
         let left_pending = self.config.host.in_flight - shared.slots.available_permits();
-        depth.abort();
+        lookout.abort();
         if let Err(error) = self.queue.close().await {
             self.telemetry.emit(&QueueTrouble { operation: "close", error: &error.to_string() });
         }
@@ -201,6 +213,7 @@ impl Worker {
         let mut trouble = Trouble::new("receive", self.telemetry.clone(), self.health.clone());
         loop {
             while tasks.try_join_next().is_some() {}
+            shared.reading.store(false, Ordering::Relaxed);
             // Everything that makes a host wait before it reads: no pipeline, a log that is not taken off, commits that are
             // refused, no room.
             let ready = async {
@@ -223,6 +236,7 @@ impl Worker {
                 () = self.stop.cancelled() => return Ok(()),
                 ready = ready => ready?,
             }
+            shared.reading.store(true, Ordering::Relaxed);
             if until_empty && let Some(why) = shared.suspects.wait_longer_than(self.config.host.grace) {
                 return Err(WorkerError::Suspects(why));
             }
@@ -360,25 +374,6 @@ impl Worker {
     }
 }
 
-/// Notes how full the queue is, now and then, and tells when there are many dead letters, and when there are not any more.
-async fn measure_depth(shared: Arc<Shared>, health: Arc<Health>) {
-    let threshold = shared.config.queue.dlq_alarm;
-    let mut many = false;
-    let mut ticks = tokio::time::interval(DEPTH_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while shared.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        // Whoever reads or commits meets the same error and tells of it.
-        let Ok(depth) = shared.queue.depth().await else { continue };
-        shared.telemetry.depth(&depth);
-        if many != (depth.dead >= threshold) {
-            many = !many;
-            shared.telemetry.emit(&DeadLettersMany { dead: depth.dead, threshold });
-        }
-        let notice = many.then(|| format!("there are {}; see dossier dlq list", depth.dead));
-        health.note("dead letters", notice);
-    }
-}
-
 /// The queue's refusals: told once each time it gets worse, shown by `/readyz`, and waited out with growing pauses.
 struct Trouble {
     operation: &'static str,
@@ -414,7 +409,7 @@ impl Trouble {
         if let Some(since) = self.since.take() {
             self.pauses = 0;
             self.health.set(&format!("queue {}", self.operation), None);
-            self.telemetry.emit(&QueueRecovered { after: since.elapsed() });
+            self.telemetry.emit(&QueueRecovered { operation: self.operation, after: since.elapsed() });
         }
     }
 }

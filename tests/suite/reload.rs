@@ -63,7 +63,7 @@ fn notice(host: &Host) -> Option<String> {
     let (status, body) = host.get("/readyz");
     assert_eq!(status, 200, "{body}");
     let body: Value = serde_json::from_str(&body).expect("it is JSON");
-    body["notices"]["configuration"].as_str().map(str::to_owned)
+    body["notices"]["config-refused"].as_str().map(str::to_owned)
 }
 
 /// Puts a configuration there that is refused, and gives why.

@@ -2,6 +2,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
+use crate::telemetry::alarms::Kind;
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -9,6 +10,7 @@ const LONG: Duration = Duration::from_secs(60);
 struct Server {
     address: SocketAddr,
     health: Arc<Health>,
+    telemetry: Arc<Telemetry>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -17,9 +19,10 @@ async fn server(connections: usize, patience: Duration) -> Server {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
-    let router = router(Arc::default(), Arc::clone(&health));
+    let telemetry = Arc::new(Telemetry::default());
+    let router = router(Arc::clone(&telemetry), Arc::clone(&health));
     let task = tokio::spawn(serve_bounded(listener, router, shutdown.clone(), connections, patience));
-    Server { address, health, shutdown, task }
+    Server { address, health, telemetry, shutdown, task }
 }
 
 impl Server {
@@ -131,8 +134,10 @@ async fn an_address_that_is_taken_is_named_with_the_key_to_change() {
 #[tokio::test]
 async fn who_asks_a_host_how_it_is_gets_what_readyz_says_and_nothing_where_there_is_no_host() {
     let server = server(CONNECTIONS, PATIENCE).await;
-    server.health.note("plugin geo", Some("it is on probation".to_owned()));
-    let notices = BTreeMap::from([("plugin geo".to_owned(), "it is on probation".to_owned())]);
+    server.telemetry.raise(Kind::TableRefused, "geo", "line 3: no key");
+    server.telemetry.raise(Kind::EntriesLost, "", "three");
+    let notices = [("table-refused geo", "line 3: no key"), ("entries-lost", "three")];
+    let notices = notices.map(|(part, what)| (part.to_owned(), what.to_owned())).into();
     assert_eq!(ask(server.address).await, Some(Ready { ready: true, problems: BTreeMap::new(), notices }));
     server.health.set("plugins", Some("geo is missing".to_owned()));
     assert_eq!(ask(server.address).await.expect("it answers").problems["plugins"], "geo is missing");

@@ -21,6 +21,7 @@ use crate::pipeline::setup::Setup;
 use crate::plugin::Plugins;
 use crate::queue::{self, Queue, QueueError};
 use crate::tables::Tables;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{HostStarted, HostStopping, QueueTrouble};
 use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
@@ -118,7 +119,6 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
         // The worker needs them to its end, which is later than that of reloading.
         plugins: plugins.clone(),
         telemetry: telemetry.clone(),
-        health: health.clone(),
         stop: stop.clone(),
     };
     let reloads = AbortOnDropHandle::new(tokio::spawn(reloader.run(hangups)));
@@ -147,6 +147,7 @@ async fn open_queue(
         match opened {
             Ok(queue) => {
                 health.set("queue open", None);
+                telemetry.clear(Kind::QueueTrouble, "open");
                 return Ok(Some(queue));
             }
             Err(QueueError::Unavailable(error)) if !until_empty || began.elapsed() < config.host.grace => {

@@ -119,11 +119,12 @@ mod tests {
         let listener = crate::admin::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let health = std::sync::Arc::new(crate::admin::Health::default());
-        health.note("plugin geo", Some("it was \u{1b}[2J taken out".into()));
+        let telemetry = std::sync::Arc::new(crate::telemetry::Telemetry::default());
+        telemetry.raise(crate::telemetry::alarms::Kind::PluginTakenOut, "geo", "it \u{1b}[2J failed");
         let stop = tokio_util::sync::CancellationToken::new();
-        let host = tokio::spawn(crate::admin::serve(listener, std::sync::Arc::default(), health, stop.clone()));
+        let host = tokio::spawn(crate::admin::serve(listener, telemetry, health, stop.clone()));
         let text = shown(false, &address).await;
-        assert!(text.ends_with("host       ready\n           plugin geo: it was \\u{1b}[2J taken out\n"), "{text}");
+        assert!(text.ends_with("host       ready\n           plugin-taken-out geo: it \\u{1b}[2J failed\n"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&shown(true, &address).await).unwrap();
         assert_eq!(json["host"]["ready"], true);
         let probe = async |address: &str| {

@@ -5,8 +5,10 @@ use std::path::Path;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::alarms::RawAlarms;
 use super::http::RawHttp;
 use super::shape::*;
+use super::telemetry::RawTelemetry;
 use super::*;
 
 const FILE: &str = include_str!("../../../dossier.toml");
@@ -16,7 +18,8 @@ const REDIS: [&str; 5] = ["url", "stream", "group", "lease", "dedupe_window"];
 
 /// The examples of what has no default and is only for Redis.
 const REDIS_EXAMPLES: &str = "[queue]\nkind = \"redis\"\nurl = \"rediss://redis.example.org:6379/0\"\nca = \"ca.pem\"\n\
-    cert = \"dossier.pem\"\nkey = \"dossier.key\"\n[store]\nretention = \"30d\"";
+    cert = \"dossier.pem\"\nkey = \"dossier.key\"\n[store]\nretention = \"30d\"\n\
+    [telemetry]\notlp = \"http://127.0.0.1:4318\"";
 
 /// The part before the examples, and the examples.
 fn parts() -> (&'static str, &'static str) {
@@ -114,10 +117,12 @@ fn every_key_is_documented() {
         fields::<RawStep>(),
         fields::<RawAdmin>(),
         fields::<LogConfig>(),
+        fields::<RawAlarms>(),
+        fields::<RawTelemetry>(),
     ]
     .concat();
     assert!(all.len() > 40, "{all:?}");
-    let heads = ["[queue]", "[store]", "[host]", "[alert]", "[plugins]", "[admin]", "[log]"];
+    let heads = ["[queue]", "[store]", "[host]", "[alert]", "[plugins]", "[admin]", "[log]", "[alarms]", "[telemetry]"];
     for field in all {
         let is_documented = FILE.lines().any(|line| line.starts_with('#') && key(line) == field)
             || heads.contains(&format!("[{field}]").as_str())

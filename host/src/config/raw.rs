@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::alarms;
 use super::http::http_config;
 use super::place::Place;
 use super::shape::{OneOrMany, RawAdmin, RawAlert, RawConfig, RawKind, RawQueue, RawStep, RawTable};
@@ -44,6 +45,7 @@ impl RawConfig {
             }
             steps.push(step);
         }
+        alarms::pointers(&self.log.redact, place.line_of_key("log.redact"), place, findings);
         let retention = self.store.retention;
         if let (Some(retention), RawKind::Directory) = (&retention, self.queue.kind) {
             let message = "retention is for the queue kind \"redis\"; delete old files of processed/ yourself, \
@@ -77,6 +79,8 @@ impl RawConfig {
             steps,
             admin: admin_config(self.admin, place, findings),
             log: self.log,
+            alarms: self.alarms.finish(place, findings),
+            telemetry: self.telemetry.finish(place, findings),
         }
     }
 }
@@ -263,7 +267,8 @@ fn table_config(
         return refuse("comment must be one ASCII character".into());
     }
     let line = place.line(offset);
-    Some(TableConfig { file, format, columns: table.columns, key, comment: table.comment, line })
+    let max_age = table.max_age.map(|age| age.0);
+    Some(TableConfig { file, format, columns: table.columns, key, comment: table.comment, max_age, line })
 }
 
 /// The names that a step's grants can have.

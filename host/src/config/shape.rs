@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::alarms::RawAlarms;
 use super::http::RawHttp;
+use super::telemetry::RawTelemetry;
 use super::value::{ByteCount, Period, Text};
 use super::{LogConfig, ObservableConfig, ProbationConfig, TableFormat};
 
@@ -50,6 +52,11 @@ pub(super) struct RawConfig {
     pub admin: RawAdmin,
     /// The log, on the standard output.
     pub log: LogConfig,
+    /// When somebody should look. `docs/operations/alarms.md` has every alarm, with cause and remedy; "off" turns one off.
+    pub alarms: RawAlarms,
+    /// Traces, with a span for each alert and each step, over OTLP (HTTP, protobuf). Off unless an address stands here, or in
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub telemetry: RawTelemetry,
 }
 
 /// Which queue.
@@ -187,6 +194,8 @@ pub(super) struct RawTable {
     /// Lines that begin with this ASCII character are left out; without it, none are.
     #[schemars(with = "Option<String>", extend("minLength" = 1, "maxLength" = 1))]
     pub comment: Option<char>,
+    /// How old the file may be before that is an alarm. Without it, any age is fine.
+    pub max_age: Option<Period>,
 }
 
 /// A column's name, or a list of them.

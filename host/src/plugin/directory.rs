@@ -32,6 +32,7 @@ use crate::admin::Health;
 use crate::pipeline::setup::Setup;
 use crate::pipeline::{LoadedStep, Pipeline};
 use crate::telemetry::Telemetry;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{PluginLoaded, PluginRefused, PluginRemoved};
 
 /// How often the folder is looked at even when nobody says that it changed.
@@ -43,6 +44,10 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// When a load that failed through no fault of the plugin is tried again: at first, and at the most, doubling.
 const RETRY: Duration = Duration::from_secs(30);
 const MAX_RETRY: Duration = Duration::from_secs(3600);
+
+/// The alarms about one plugin. Events raise them; they are over when the plugin's state says so.
+const ALARMS: [Kind; 5] =
+    [Kind::PluginRefused, Kind::PluginTakenOut, Kind::PluginUnfit, Kind::PluginRemoved, Kind::PluginOnProbation];
 
 /// What is known of one plugin.
 #[derive(Default)]
@@ -66,20 +71,19 @@ struct Entry {
 }
 
 impl Entry {
-    /// What somebody should know of it although alerts flow.
-    fn notice(&self) -> Option<String> {
-        let serving = self.serving.as_ref();
-        let version = |loaded: &Loaded| format!("version {} ({:.12})", loaded.version, loaded.sha256);
-        let served = serving.map_or("nothing".to_owned(), |serving| version(&serving.loaded));
-        if let Some((_, why)) = &self.refused {
-            return Some(format!("its file is refused: {why}; {served} serves"));
+    /// Whether an alarm about it may still hold.
+    fn may_hold(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::PluginRefused | Kind::PluginTakenOut => self.refused.is_some(),
+            Kind::PluginOnProbation => self.serving.as_ref().is_some_and(|serving| serving.probation.is_some()),
+            // It failed if it serves without a probation, and is not the one to go back to.
+            Kind::PluginUnfit => self.serving.as_ref().is_some_and(|serving| {
+                let good = self.good.as_ref().map(|good| &good.loaded.sha256);
+                serving.probation.is_none() && good != Some(&serving.loaded.sha256)
+            }),
+            Kind::PluginRemoved => self.dealt_with.is_none(),
+            _ => true,
         }
-        let serving = serving?;
-        if serving.probation.is_some() {
-            return Some(format!("{served} is on probation"));
-        }
-        let failed = self.good.as_ref().is_none_or(|good| good.loaded.sha256 != serving.loaded.sha256);
-        failed.then(|| format!("{served} failed its probation and serves on: there is no other, or a step pins it"))
     }
 }
 
@@ -403,16 +407,18 @@ impl Directory {
         for config in &self.loader.config.steps {
             let loaded = serving(&config.plugin)
                 .and_then(|serving| serving.steps().find(|step| step.config.name == config.name));
-            if loaded.is_none() && config.required {
-                missing.push(self.missing(&config.name, &config.plugin));
-            }
+            let absent = (loaded.is_none() && config.required).then(|| self.missing(&config.name, &config.plugin));
+            self.telemetry.hold(Kind::PluginMissing, &config.name, absent.as_deref());
+            missing.extend(absent);
             steps.push(loaded.unwrap_or_else(|| LoadedStep::absent(config.clone())));
         }
         let unnamed = self.entries.iter().filter(|(plugin, _)| !self.loader.is_named(plugin));
         steps.extend(unnamed.filter_map(|(_, entry)| entry.serving.as_ref()).flat_map(Serving::steps));
         let ready = missing.is_empty();
         for (plugin, entry) in &self.entries {
-            self.health.note(&format!("plugin {plugin}"), entry.notice());
+            for kind in ALARMS.into_iter().filter(|kind| !entry.may_hold(*kind)) {
+                self.telemetry.clear(kind, plugin);
+            }
         }
         self.health.set("plugins", (!ready).then(|| missing.join("; ")));
         self.steps.send_replace(ready.then(|| Arc::new(Pipeline::of(self.setup.clone(), steps))));

@@ -12,6 +12,7 @@ mod files;
 mod folders;
 mod lock;
 mod reader;
+mod sources;
 mod taken;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ use self::files::Unfinished;
 use self::folders::Folders;
 use self::reader::Reader;
 use self::taken::{AllTaken, Phase, Taken};
-use super::{Committed, Dead, Delivery, Depth, Place, Queue, QueueError, Settled, Walk};
+use super::{Committed, Dead, Delivery, Depth, Heard, Place, Queue, QueueError, Room, Settled, Walk};
 use crate::alert;
 use crate::config::QueueConfig;
 use crate::telemetry::Telemetry;
@@ -206,6 +207,15 @@ impl Queue for DirectoryQueue {
 
     fn walk(&self, place: Place) -> Box<dyn Walk + '_> {
         Box::new(walk::FolderWalk::new(&self.folders, place))
+    }
+
+    async fn hear(&self, heard: &[String], forget: Duration) -> Result<Vec<Heard>, QueueError> {
+        let heard = heard.to_vec();
+        self.at("note what was heard in", move |folders| folders.hear(&heard, forget)).await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        self.at("look at the disk of", |folders| folders.room().map(Some)).await
     }
 
     async fn close(&self) -> Result<(), QueueError> {

@@ -3,7 +3,8 @@
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
 //! does, `<stream>:accused` counts for each suspect the processes that died while it ran alone in them, `<stream>:dead:<entry>` remembers for a while who
-//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share.
+//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share,
+//! `<stream>:sources` says when which source was heard.
 //! Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever producers send, the host's
 //! memory stays bounded.
 //!
@@ -23,6 +24,7 @@ mod reaction;
 mod receive;
 mod reply;
 mod walk;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +40,7 @@ use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
-use super::{Committed, Dead, Delivery, Depth, Flow, Place, Queue, QueueError, Settled, Walk};
+use super::{Committed, Dead, Delivery, Depth, Flow, Heard, Place, Queue, QueueError, Room, Settled, Walk};
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::GroupRecreated;
@@ -261,6 +263,14 @@ impl Queue for RedisQueue {
 
     async fn flow(&self) -> Result<Option<Flow>, QueueError> {
         self.shared.flow().await.map(Some)
+    }
+
+    async fn hear(&self, heard: &[String], forget: Duration) -> Result<Vec<Heard>, QueueError> {
+        self.shared.hear(heard, forget).await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        self.shared.room().await
     }
 
     async fn close(&self) -> Result<(), QueueError> {

@@ -20,6 +20,7 @@ fn load_within(
         columns: None,
         key: Vec::new(),
         comment: Some('#'),
+        max_age: None,
         line: 1,
     };
     std::fs::write(&config.file, text).unwrap();

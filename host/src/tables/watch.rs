@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Snapshot, Table, source};
 use crate::config::{Config, Finding, TableConfig};
 use crate::telemetry::Telemetry;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{TableDropped, TableLoaded, TableRefused};
 
 /// How often files are looked at. A change is loaded once two looks in a row saw the same, so it serves after at most
@@ -60,6 +61,8 @@ impl Tables {
         self.tell(Some(before));
         for table in before.configs.keys().filter(|table| !self.configs.contains_key(*table)) {
             self.telemetry.emit(&TableDropped { table });
+            self.telemetry.clear(Kind::TableRefused, table);
+            self.telemetry.clear(Kind::TableStale, table);
         }
     }
 
@@ -124,6 +127,7 @@ impl Tables {
                 name: name.clone(),
                 config: config.clone(),
                 done: self.opened.get(name).cloned().flatten(),
+                serves: self.opened.get(name).cloned().flatten(),
                 seen: None,
                 refused: None,
             })
@@ -217,6 +221,8 @@ struct Watched {
     config: TableConfig,
     /// The file as it was when it was last loaded or refused.
     done: Option<Stamp>,
+    /// The file as it was when what serves was loaded.
+    serves: Option<Stamp>,
     /// What the last look saw, when it was something else.
     seen: Option<Option<Stamp>>,
     /// The digest of what was refused last, or why it could not even be read; none when the file's content serves.
@@ -235,6 +241,22 @@ impl Watched {
             self.seen = None;
             self.load(tables, now);
         }
+        self.age(tables);
+    }
+
+    /// Raises or clears the alarm about a table that is too old. By the wall clock, which files have too.
+    fn age(&self, tables: &Tables) {
+        let Some((bound, stamp)) = self.config.max_age.zip(self.serves.as_ref()) else { return };
+        let age = jiff::Timestamp::now().as_second().saturating_sub(stamp.modified.0);
+        let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
+        let stale = (age > bound).then(|| {
+            let (hours, of) = (age.as_secs() / 3600, bound.as_secs() / 3600);
+            match of {
+                0 => format!("its file is {} s old; max_age is {} s", age.as_secs(), bound.as_secs()),
+                _ => format!("its file is {hours} h old; max_age is {of} h"),
+            }
+        });
+        tables.telemetry.hold(Kind::TableStale, &self.name, stale.as_deref());
     }
 
     fn load(&mut self, tables: &Tables, now: Option<Stamp>) {
@@ -247,6 +269,7 @@ impl Watched {
         self.done = now;
         match loaded {
             Ok(table) => {
+                self.serves.clone_from(&self.done);
                 let serves = tables.snapshot().get(&self.name).is_some_and(|old| old.sha256() == table.sha256());
                 // The same content again is no news, unless it is what ends a refusal.
                 if !serves || self.refused.is_some() {

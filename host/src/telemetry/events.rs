@@ -2,9 +2,10 @@
 //! tables.
 //!
 //! Messages and field names are stable: people search for them. Each alert gets one line at `info`, [`AlertFinished`];
-//! what somebody should look at has `alarm=true` and counts in `dossier_alarms_total`. Values may come from attackers and
+//! what somebody should look at has `alarm=true` and its `name`, and counts in `dossier_alarms_total` ([`super::alarms`]). Values may come from attackers and
 //! are given as they are: [`super::logging`] makes them safe and cuts them.
 
+mod alarm;
 mod alert;
 mod config;
 mod host;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::alarm::{AlarmCleared, AlarmRaised};
 pub use self::alert::{AlertFinished, StepCalled, StepRetried};
 pub use self::config::{ConfigRefused, ConfigReloaded, ConfigUnchanged};
 pub use self::host::{HostStarted, HostStopped, HostStopping};
@@ -35,26 +37,6 @@ pub use self::queue::{
 };
 pub use self::suspect::{SuspectDied, SuspectsWait};
 pub use self::table::{TableDropped, TableLoaded, TableRefused};
-
-/// Every alarm that `dossier_alarms_total` tells apart.
-pub(super) const ALARMS: [&str; 16] = [
-    "queue-trouble",
-    "commit-refused",
-    "config-refused",
-    "consumer-shared",
-    "dead-letters",
-    "entries-lost",
-    "entries-rescued",
-    "entry-skipped",
-    "group-recreated",
-    "plugin-refused",
-    "plugin-removed",
-    "plugin-taken-out",
-    "plugin-unfit",
-    "suspect-died",
-    "suspects-wait",
-    "table-refused",
-];
 
 /// How many of a list's elements a line shows.
 const SHOWN: usize = 100;

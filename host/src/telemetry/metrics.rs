@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use rustc_hash::FxBuildHasher;
 
+use super::alarms::Kind;
 use super::process::Process;
 use crate::dead_letter::Reason;
 use crate::queue::Depth;
@@ -198,6 +199,12 @@ metrics! {
         "http_request_duration_seconds", "Time that one HTTP request of a plugin took";
     alarms: Family<AlarmLabel, Counter> = Family::default(),
         "alarms", "Events that somebody should look at; each is one line with alarm=true";
+    alarms_cleared: Family<AlarmLabel, Counter> = Family::default(),
+        "alarms_cleared", "Alarms that were over";
+    alarm_now: Family<AlarmLabel, Gauge> = Family::default(),
+        "alarm", "For how many subjects (plugins, tables, sources, …) an alarm holds now";
+    sources: Gauge = Gauge::default(),
+        "sources", "Sources that are watched for their silence";
     ready: Gauge = Gauge::default(),
         "ready", "1 while the host takes alerts, 0 before and while it stops";
     left_pending: Gauge = Gauge::default(),
@@ -244,6 +251,11 @@ impl Metrics {
     /// Counts an alarm.
     pub(super) fn alarm(&self, alarm: &'static str) {
         self.alarms.get_or_create(&AlarmLabel { alarm }).inc();
+    }
+
+    /// For how many subjects an alarm holds.
+    pub(super) fn alarm_held(&self, alarm: &'static str) -> Gauge {
+        self.alarm_now.get_or_create_owned(&AlarmLabel { alarm })
     }
 
     /// Shows a plugin in `dossier_plugin_info` in place of what served before.
@@ -293,8 +305,10 @@ impl Metrics {
         for reason in Reason::ALL.map(Reason::as_str) {
             let _ = self.dead_letters.get_or_create(&DeadLabels { reason, step: self.name("") });
         }
-        for alarm in super::events::ALARMS {
+        for alarm in Kind::ALL.iter().map(|kind| kind.name()) {
             let _ = self.alarms.get_or_create(&AlarmLabel { alarm });
+            let _ = self.alarms_cleared.get_or_create(&AlarmLabel { alarm });
+            let _ = self.alarm_now.get_or_create(&AlarmLabel { alarm });
         }
     }
 }

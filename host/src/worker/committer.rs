@@ -13,7 +13,9 @@ use crate::admin::Health;
 use crate::dead_letter::Reason;
 use crate::queue::{Committed, Outcome, Settled};
 use crate::record::{Label, StepTrace};
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{AlertFinished, CommitRefused};
+use crate::telemetry::redact::Masks;
 
 /// How long alerts wait that were refused alone, before they are tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
@@ -36,6 +38,8 @@ pub(super) struct Story {
     pub failed_step: Option<String>,
     pub steps: Vec<StepTrace>,
     pub started: Instant,
+    /// What must not be said of it.
+    pub masks: Masks,
 }
 
 /// Commits whatever is done until all senders are gone. A queue that refuses is asked again until `abandon`, and nothing is read
@@ -48,9 +52,9 @@ pub(super) async fn run(
     abandon: CancellationToken,
 ) -> usize {
     let batch = shared.config.queue.batch;
-    let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health.clone());
+    let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health);
     let mut settling = Vec::with_capacity(batch);
-    let mut refused = Refused { alerts: Vec::new(), again_at: Instant::now(), health };
+    let mut refused = Refused { alerts: Vec::new(), again_at: Instant::now() };
     loop {
         tokio::select! {
             taken = finished.recv_many(&mut settling, batch) => {
@@ -90,15 +94,26 @@ pub(super) async fn run(
                     Committed::Refused(error) => {
                         if place >= before {
                             let (id, entry) = (story.id.as_deref(), settled.delivery.entry.as_str());
-                            shared.telemetry.emit(&CommitRefused { id, entry, error: &error });
+                            story.masks.within(|| shared.telemetry.emit(&CommitRefused { id, entry, error: &error }));
                         }
-                        refused.add(Settling { settled, story, room }, error);
+                        let masks = story.masks.clone();
+                        refused.add(Settling { settled, story, room });
+                        let count = refused.alerts.len();
+                        let detail =
+                            format!("{count} cannot be committed and stay pending; the last: {}", masks.mask(&error));
+                        shared.telemetry.raise(Kind::CommitRefused, "", &detail);
                     }
-                    committed => tell(&shared, &settled, &story, &committed),
+                    committed => {
+                        shared.finished.fetch_add(1, Ordering::Relaxed);
+                        story.masks.within(|| tell(&shared, &settled, &story, &committed));
+                    }
                 }
             }
         });
         shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
+        if refused.alerts.is_empty() {
+            shared.telemetry.clear(Kind::CommitRefused, "");
+        }
     }
 }
 
@@ -106,7 +121,6 @@ pub(super) async fn run(
 struct Refused {
     alerts: Vec<Settling>,
     again_at: Instant,
-    health: Arc<Health>,
 }
 
 impl Refused {
@@ -115,20 +129,16 @@ impl Refused {
         if self.alerts.is_empty() || Instant::now() < self.again_at {
             return Vec::new();
         }
-        self.health.note("refused alerts", None);
         std::mem::take(&mut self.alerts)
     }
 
     /// Keeps one.
-    fn add(&mut self, alert: Settling, error: String) {
+    fn add(&mut self, alert: Settling) {
         // The first one counts: others that keep coming must not put it off for ever.
         if self.alerts.is_empty() {
             self.again_at = Instant::now() + REFUSED_PAUSE;
         }
         self.alerts.push(alert);
-        let count = self.alerts.len();
-        self.health
-            .note("refused alerts", Some(format!("{count} cannot be committed and stay pending; the last: {error}")));
     }
 }
 

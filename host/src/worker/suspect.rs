@@ -13,11 +13,11 @@ use tokio_util::sync::DropGuard;
 use super::Shared;
 use super::committer::Story;
 use super::trial::{Case, Isolation, Progress, TrialError};
-use crate::admin::Health;
 use crate::pipeline::Pipeline;
 use crate::queue::{Delivery, Outcome};
 use crate::tables::Snapshot;
 use crate::telemetry::Telemetry;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{QueueTrouble, SuspectDied, SuspectsWait};
 
 /// How long the host must outlive a suspect's process before that counts: whoever kills a host kills what belongs to it at the
@@ -30,13 +30,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Where suspects run, and since when and why they cannot.
 pub(super) struct Suspects {
     isolation: Arc<dyn Isolation>,
-    health: Arc<Health>,
     waiting: Mutex<Option<(Instant, String)>>,
 }
 
 impl Suspects {
-    pub(super) fn new(isolation: Arc<dyn Isolation>, health: Arc<Health>) -> Self {
-        Self { isolation, health, waiting: Mutex::default() }
+    pub(super) fn new(isolation: Arc<dyn Isolation>) -> Self {
+        Self { isolation, waiting: Mutex::default() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
@@ -57,10 +56,12 @@ impl Suspects {
             *waiting = why.map(|why| (since, why));
             return;
         }
-        self.health.note("suspects", why.as_ref().map(|why| format!("alerts that a host died of wait: {why}")));
-        if let Some(why) = why {
-            telemetry.emit(&SuspectsWait { why: &why });
-            *waiting = Some((since, why));
+        match why {
+            Some(why) => {
+                telemetry.emit(&SuspectsWait { why: &why });
+                *waiting = Some((since, why));
+            }
+            None => telemetry.clear(Kind::SuspectsWait, ""),
         }
     }
 }
@@ -131,4 +132,5 @@ async fn accuse(shared: &Shared, delivery: &Delivery) {
             return;
         }
     }
+    shared.telemetry.clear(Kind::QueueTrouble, "accuse");
 }

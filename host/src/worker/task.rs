@@ -22,6 +22,7 @@ use crate::pipeline::setup::Setup;
 use crate::queue::{Body, Delivery, Outcome, Settled};
 use crate::record::{Provenance, Record};
 use crate::tables::Snapshot;
+use crate::telemetry::redact::Masks;
 
 /// What alerts that were read together have in common.
 #[derive(Clone)]
@@ -60,7 +61,11 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
     let Common { shared, pipeline, setup, tables, done } = common;
     let started = Instant::now();
     let received = Timestamp::now();
-    let (outcome, story) = match &delivery.body {
+    let masks = match &delivery.body {
+        Body::Alert(bytes) => shared.redactor.find_in(bytes),
+        Body::Refused { .. } => Masks::default(),
+    };
+    let (outcome, mut story) = match &delivery.body {
         Body::Refused { reason, detail } => dead(&delivery, received, started, None, (*reason, detail.clone(), None)),
         Body::Alert(bytes) => {
             let begun = (bytes.clone(), received, started);
@@ -71,13 +76,14 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
                     false => enrich(shared, setup, pipeline, tables, &delivery, begun).await,
                 }
             };
-            match AssertUnwindSafe(enriched).catch_unwind().await {
+            match AssertUnwindSafe(masks.clone().during(enriched)).catch_unwind().await {
                 Ok(Some(end)) => end,
                 Ok(None) => return,
                 Err(panic) => panicked(&delivery, received, started, &*panic),
             }
         }
     };
+    story.masks = masks;
     let settling = Settling { settled: Settled { delivery, outcome }, story, room };
     // The committer is gone only when the host gives up; the alert stays pending then.
     let _ = done.send(settling).await;
@@ -98,6 +104,7 @@ async fn enrich(
         Ok(alert) => alert,
         Err(end) => return Some(*end),
     };
+    shared.sources.heard(&alert.value);
     let mut run = Run::new(pipeline, tables, alert.clone(), shared.telemetry.clone());
     loop {
         match run.advance().await {
@@ -175,6 +182,7 @@ pub(super) fn end(
         failed_step: None,
         steps: finished.steps,
         started,
+        masks: Masks::default(),
     };
     (Outcome::Store(record), story)
 }
@@ -193,6 +201,7 @@ fn dead(
         failed_step: step.as_ref().map(|step| step.step.clone()),
         steps: Vec::new(),
         started,
+        masks: Masks::default(),
     };
     let letter = DeadLetter {
         schema: crate::dead_letter::SCHEMA,

@@ -246,7 +246,7 @@ pub async fn run_without_room() {
     };
     let ended = worker.run(true).await;
     assert!(matches!(&ended, Err(WorkerError::Suspects(why)) if why == "no room"), "{ended:?}");
-    assert!(health.notices()["suspects"].contains("no room"));
+    assert!(telemetry.alarms().list()[0].detail.contains("no room"));
     let state = shared.lock();
     assert_eq!(state.model.backlog().into_values().collect::<Vec<_>>(), alerts[..1], "the suspect waits");
     assert_eq!(state.model.store.len(), 1, "the other one is stored");

@@ -14,7 +14,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Health;
 use crate::config::{Config, effective};
 use crate::pipeline::setup::Setup;
 use crate::plugin::{Plugins, ReloadError};
@@ -62,8 +61,6 @@ pub struct Reloader {
     pub plugins: Arc<Plugins>,
     /// Where events go.
     pub telemetry: Arc<Telemetry>,
-    /// Where it is noted that the file is refused.
-    pub health: Arc<Health>,
     /// Cancelled when the host is to stop.
     pub stop: CancellationToken,
 }
@@ -135,10 +132,6 @@ impl Reloader {
                     file.refused = Some(why);
                 }
             }
-            let notice = file.refused.as_ref().map(|why| {
-                format!("its file is refused: {why}; what served before ({:.12}) serves on", self.setup.config.sha256)
-            });
-            self.health.note("configuration", notice);
         }
     }
 

@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::load::{Known, Outcome, Purpose, load, load_last_good, missing, second_verdict};
-use super::{Directory, Found, Load, SETTLE, list};
+use super::{ALARMS, Directory, Found, Load, SETTLE, list};
 use crate::pipeline::setup::Setup;
 use crate::plugin::ReloadError;
 use crate::plugin::loader::Loader;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::PluginRemoved;
 
 /// How often a file that is being written is looked at again.
@@ -124,7 +125,7 @@ impl Directory {
 
     async fn take_over(&mut self, ready: Ready) {
         let Ready { loader, alike, loads } = ready;
-        self.loader = loader;
+        let before = std::mem::replace(&mut self.loader, loader);
         // What is being loaded for the configuration before is looked at again.
         self.loads = tokio::task::JoinSet::new();
         let there: BTreeSet<_> = loads.iter().map(|load| load.plugin.clone()).chain(alike.iter().cloned()).collect();
@@ -132,8 +133,13 @@ impl Directory {
             let policy = "the configuration asks for it no longer";
             self.telemetry.emit(&PluginRemoved { plugin, policy, serves_on: false });
         }
-        for plugin in self.entries.keys().filter(|plugin| !there.contains(*plugin)) {
-            self.health.note(&format!("plugin {plugin}"), None);
+        let gone = self.entries.keys().filter(|plugin| !there.contains(*plugin));
+        for (plugin, kind) in gone.flat_map(|plugin| ALARMS.into_iter().map(move |kind| (plugin, kind))) {
+            self.telemetry.clear(kind, plugin);
+        }
+        let steps = &self.loader.config.steps;
+        for step in before.config.steps.iter().filter(|step| steps.iter().all(|other| other.name != step.name)) {
+            self.telemetry.clear(Kind::PluginMissing, &step.name);
         }
         self.entries.retain(|plugin, _| there.contains(plugin));
         for (plugin, entry) in &mut self.entries {

@@ -15,6 +15,12 @@ async fn empty(folder: &Path) -> Directory {
     Directory::open(loader, telemetry, Arc::default()).await.0
 }
 
+/// The alarms that hold.
+fn held(directory: &Directory) -> Vec<String> {
+    let alarms = directory.telemetry.alarms().list().into_iter();
+    alarms.map(|alarm| format!("{} {}: {}", alarm.alarm, alarm.subject, alarm.detail)).collect()
+}
+
 fn load_of(found: &Found, outcome: Outcome) -> Load {
     Load { plugin: "guest".into(), found: found.clone(), took: Duration::ZERO, outcome }
 }
@@ -36,15 +42,15 @@ async fn a_file_that_changes_while_it_is_read_and_then_goes_is_not_forgotten() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_a_notice_until_its_file_is_gone() {
+async fn what_is_refused_is_an_alarm_until_its_file_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let mut directory = empty(folder.path()).await;
     let refused = Outcome::Refused { sha256: None, why: "it is no plugin".into(), instead: None, again: false };
     directory.finish(load_of(&Err("broken".to_owned()), refused)).await;
     directory.publish();
-    assert_eq!(directory.health.notices()["plugin guest"], "its file is refused: it is no plugin; nothing serves");
+    assert_eq!(held(&directory), ["plugin-refused guest: it is no plugin"]);
     directory.scan();
-    assert!(directory.health.notices().is_empty());
+    assert_eq!(held(&directory), [""; 0]);
 }
 
 /// A version that was loaded; it runs no step.
@@ -111,12 +117,12 @@ async fn a_file_that_is_touched_while_its_version_is_taken_out_is_looked_at_agai
     directory.finish(load_of(&touched, same)).await;
     directory.publish();
     assert_eq!((serving(&directory), directory.entries["guest"].dealt_with.as_ref()), ("1", Some(&old)));
-    assert!(directory.health.notices()["plugin guest"].contains("it was taken out"));
+    assert!(held(&directory)[0].starts_with("plugin-taken-out guest: version 2"), "{:?}", held(&directory));
     // Where nothing came between, it is dealt with.
     directory.finish(load_of(&touched, Outcome::Same(sha256_hex(b"1")))).await;
     directory.publish();
     assert_eq!(directory.entries["guest"].dealt_with.as_ref(), Some(&touched));
-    assert!(directory.health.notices().is_empty());
+    assert_eq!(held(&directory), [""; 0]);
 }
 
 #[tokio::test]

@@ -32,8 +32,8 @@ pub(super) async fn check(config: &RedisConfig) -> Vec<String> {
         ));
     }
     let keys = Keys::new(&config.stream);
-    let hashes = [(&keys.accused, "hash"), (&keys.ledger, "hash")];
-    for (key, kind) in [&keys.stream, &keys.store, &keys.dead].map(|key| (key, "stream")).into_iter().chain(hashes) {
+    let others = [(&keys.accused, "hash"), (&keys.ledger, "hash"), (&keys.sources, "zset")];
+    for (key, kind) in [&keys.stream, &keys.store, &keys.dead].map(|key| (key, "stream")).into_iter().chain(others) {
         match ask(&link, redis::cmd("TYPE").arg(key)).await.map(|value| reply::text(value).unwrap_or_default()) {
             Ok(found) if found == "none" || found == kind => {}
             Ok(found) => problems.push(format!(

@@ -13,6 +13,8 @@ pub(super) struct Keys {
     pub accused: String,
     /// Hash: how many alerts were let go of as duplicates, which no stream counts.
     pub ledger: String,
+    /// Sorted set: when which source was heard last.
+    pub sources: String,
     /// Before an alert's id: where it is stored.
     pub index: String,
     /// Before an entry's id: who put it into the dead letters a moment ago.
@@ -31,6 +33,7 @@ impl Keys {
             dead: format!("{stream}:dlq"),
             accused: format!("{stream}:accused"),
             ledger: format!("{stream}:ledger"),
+            sources: format!("{stream}:sources"),
             index: format!("{stream}:id:"),
             notes: format!("{stream}:dead:"),
             answers: format!("{stream}:http:"),

@@ -94,6 +94,7 @@ fn watched_by_hand(tables: &Tables) -> Watched {
         name: "hosts".into(),
         config: tables.configs["hosts"].clone(),
         done: tables.opened["hosts"].clone(),
+        serves: tables.opened["hosts"].clone(),
         seen: None,
         refused: None,
     }
@@ -161,4 +162,30 @@ async fn every_table_that_does_not_load_is_found_with_its_line_in_the_configurat
     assert_eq!((findings[0].line, findings[1].line), (Some(1), Some(5)));
     assert!(findings[0].message.starts_with("table \"bad\": ") && findings[0].message.contains("no column \"ip\""));
     assert!(findings[1].message.contains("gone.txt cannot be read"), "{}", findings[1].message);
+}
+
+#[test]
+fn a_table_is_stale_from_its_max_age_on_until_its_file_is_made_anew_even_with_the_same_content() {
+    let place = Place::new();
+    let config = place.config("[tables.hosts]\nfile = \"hosts.csv\"\nkey = \"name\"\nmax_age = \"1h\"\n");
+    let old = |hours: u64| {
+        let file = std::fs::File::options().write(true).open(place.file("hosts.csv")).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+    };
+    place.write("hosts.csv", "name\none\n");
+    old(0);
+    let tables = Tables::open(&config, Arc::default()).unwrap_or_else(|_| panic!("no tables"));
+    let held = || tables.telemetry.alarms().list().into_iter().map(|alarm| alarm.detail).collect::<Vec<_>>();
+    let mut watched = watched_by_hand(&tables);
+    watched.look(&tables);
+    assert_eq!(held(), [""; 0]);
+    // A second look is needed before a change is one.
+    old(49);
+    watched.look(&tables);
+    watched.look(&tables);
+    assert_eq!(held(), ["its file is 49 h old; max_age is 1 h"]);
+    old(0);
+    watched.look(&tables);
+    watched.look(&tables);
+    assert_eq!(held(), [""; 0]);
 }

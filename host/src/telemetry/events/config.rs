@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::{List, micros};
+use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::unix_seconds;
 use crate::telemetry::{Event, Metrics, Told};
 
@@ -24,6 +25,10 @@ impl Event for ConfigReloaded<'_> {
         metrics.config_reloads.inc();
         metrics.config_refused.set(0);
         metrics.config_loaded.set(unix_seconds());
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Clear(Kind::ConfigRefused, ""))
     }
 
     fn log(&self) {
@@ -54,6 +59,10 @@ impl Event for ConfigUnchanged<'_> {
         metrics.config_refused.set(0);
     }
 
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Clear(Kind::ConfigRefused, ""))
+    }
+
     fn log(&self) {
         tracing::info!(target: "dossier::config", sha256 = self.sha256, "configuration unchanged");
     }
@@ -72,13 +81,17 @@ impl Event for ConfigRefused<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.config_refusals.inc();
         metrics.config_refused.set(1);
-        metrics.alarm("config-refused");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::ConfigRefused, "", self.why.into()))
     }
 
     fn log(&self) {
         tracing::error!(
             target: "dossier::config",
             alarm = true,
+            name = Kind::ConfigRefused.name(),
             why = self.why,
             serves = self.serves,
             "configuration refused; what served before serves on"

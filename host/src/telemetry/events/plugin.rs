@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::micros;
+use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::{DeniedLabels, PluginLabel, SaidLabels, StepLabel};
 use crate::telemetry::relay::Relayed;
 use crate::telemetry::{Event, Metrics, Told};
@@ -72,13 +73,16 @@ pub struct PluginRefused<'a> {
 impl Event for PluginRefused<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.plugin_refusals.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).inc();
-        metrics.alarm("plugin-refused");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::PluginRefused, self.plugin, self.why.into()))
     }
 
     fn log(&self) {
         tracing::error!(
             target: "dossier::plugin",
-            alarm = true,
+            alarm = true, name = Kind::PluginRefused.name(),
             plugin = self.plugin,
             sha256 = self.sha256,
             why = self.why,
@@ -105,17 +109,20 @@ pub struct PluginRemoved<'a> {
 impl Event for PluginRemoved<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.plugin_removals.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).inc();
-        if self.serves_on {
-            metrics.alarm("plugin-removed");
-        } else {
+        if !self.serves_on {
             metrics.plugin_gone(self.plugin);
         }
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        self.serves_on.then(|| Change::Raise(Kind::PluginRemoved, self.plugin, self.policy.into()))
     }
 
     fn log(&self) {
         tracing::warn!(
             target: "dossier::plugin",
             alarm = self.serves_on.then_some(true),
+            name = self.serves_on.then(|| Kind::PluginRemoved.name()),
             plugin = self.plugin,
             policy = self.policy,
             "plugin removed"
@@ -148,9 +155,17 @@ impl Event for PluginOnProbation<'_> {
         metrics.plugin_probations.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).inc();
     }
 
+    fn alarm(&self) -> Option<Change<'_>> {
+        let (version, digest) = (self.version, short(self.sha256));
+        let detail = format!("version {version} ({digest}): its first {} calls are looked at", self.calls);
+        Some(Change::Raise(Kind::PluginOnProbation, self.plugin, detail.into()))
+    }
+
     fn log(&self) {
         tracing::info!(
             target: "dossier::plugin",
+            alarm = true,
+            name = Kind::PluginOnProbation.name(),
             plugin = self.plugin,
             version = self.version,
             sha256 = self.sha256,
@@ -212,13 +227,21 @@ impl Event for PluginTakenOut<'_> {
         metrics.plugin_probation.get_or_create(&label).set(0);
         metrics.plugin_rollbacks.get_or_create(&label).inc();
         metrics.plugin_serves(self.plugin, self.instead.0, self.instead.1);
-        metrics.alarm("plugin-taken-out");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(
+            Kind::PluginTakenOut,
+            self.plugin,
+            format!("version {} ({}): {}; {} serves again", self.version, short(self.sha256), self.why, self.instead.0)
+                .into(),
+        ))
     }
 
     fn log(&self) {
         tracing::error!(
             target: "dossier::plugin",
-            alarm = true,
+            alarm = true, name = Kind::PluginTakenOut.name(),
             plugin = self.plugin,
             version = self.version,
             sha256 = self.sha256,
@@ -258,13 +281,20 @@ pub struct PluginUnfit<'a> {
 impl Event for PluginUnfit<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.plugin_probation.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).set(0);
-        metrics.alarm("plugin-unfit");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(
+            Kind::PluginUnfit,
+            self.plugin,
+            format!("version {} ({}): {}", self.version, short(self.sha256), self.why).into(),
+        ))
     }
 
     fn log(&self) {
         tracing::error!(
             target: "dossier::plugin",
-            alarm = true,
+            alarm = true, name = Kind::PluginUnfit.name(),
             plugin = self.plugin,
             version = self.version,
             sha256 = self.sha256,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::{List, micros};
+use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::OperationLabel;
 use crate::telemetry::{Event, Metrics, Told};
 
@@ -20,12 +21,15 @@ pub struct QueueTrouble<'a> {
 impl Event for QueueTrouble<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_troubles.get_or_create(&OperationLabel { operation: self.operation }).inc();
-        metrics.alarm("queue-trouble");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::QueueTrouble, self.operation, self.error.into()))
     }
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, operation = self.operation, error = self.error, "queue trouble"
+            target: "dossier::queue", alarm = true, name = Kind::QueueTrouble.name(), operation = self.operation, error = self.error, "queue trouble"
         );
     }
 
@@ -37,6 +41,8 @@ impl Event for QueueTrouble<'_> {
 /// The queue works again.
 #[derive(Debug)]
 pub struct QueueRecovered {
+    /// What was tried and works again.
+    pub operation: &'static str,
     /// How long it did not.
     pub after: Duration,
 }
@@ -46,8 +52,14 @@ impl Event for QueueRecovered {
         metrics.queue_recoveries.inc();
     }
 
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Clear(Kind::QueueTrouble, self.operation))
+    }
+
     fn log(&self) {
-        tracing::info!(target: "dossier::queue", after_us = micros(self.after), "queue recovered");
+        tracing::info!(
+            target: "dossier::queue", operation = self.operation, after_us = micros(self.after), "queue recovered"
+        );
     }
 }
 
@@ -80,13 +92,25 @@ pub struct EntriesLost<'a> {
 impl Event for EntriesLost<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_lost.inc_by(self.entries.len() as u64);
-        metrics.alarm("entries-lost");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(
+            Kind::EntriesLost,
+            "",
+            format!(
+                "{} entries are gone, the first: {}",
+                self.entries.len(),
+                self.entries.first().map_or("", String::as_str)
+            )
+            .into(),
+        ))
     }
 
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue",
-            alarm = true,
+            alarm = true, name = Kind::EntriesLost.name(),
             count = self.entries.len(),
             entries = ?List(self.entries),
             "entries lost"
@@ -106,12 +130,15 @@ pub struct EntrySkipped<'a> {
 impl Event for EntrySkipped<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_skipped.inc();
-        metrics.alarm("entry-skipped");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::EntrySkipped, "", format!("{}: {}", self.entry, self.why).into()))
     }
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, entry = self.entry, why = self.why, "entry skipped"
+            target: "dossier::queue", alarm = true, name = Kind::EntrySkipped.name(), entry = self.entry, why = self.why, "entry skipped"
         );
     }
 }
@@ -152,12 +179,15 @@ pub struct GroupRecreated<'a> {
 impl Event for GroupRecreated<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_groups.inc();
-        metrics.alarm("group-recreated");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::GroupRecreated, self.stream, format!("group {}", self.group).into()))
     }
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, stream = self.stream, group = self.group, "consumer group recreated"
+            target: "dossier::queue", alarm = true, name = Kind::GroupRecreated.name(), stream = self.stream, group = self.group, "consumer group recreated"
         );
     }
 }
@@ -173,12 +203,15 @@ pub struct EntriesRescued {
 impl Event for EntriesRescued {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_rescued.inc_by(self.count);
-        metrics.alarm("entries-rescued");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::EntriesRescued, "", format!("{} entries were gone", self.count).into()))
     }
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, count = self.count, "entries gone from the queue, stored from memory"
+            target: "dossier::queue", alarm = true, name = Kind::EntriesRescued.name(), count = self.count, "entries gone from the queue, stored from memory"
         );
     }
 }
@@ -197,12 +230,15 @@ pub struct CommitRefused<'a> {
 impl Event for CommitRefused<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_refused.inc();
-        metrics.alarm("commit-refused");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::CommitRefused, "", self.error.into()))
     }
 
     fn log(&self) {
         tracing::error!(
-            target: "dossier::queue", alarm = true, id = self.id, entry = self.entry, error = self.error, "commit refused"
+            target: "dossier::queue", alarm = true, name = Kind::CommitRefused.name(), id = self.id, entry = self.entry, error = self.error, "commit refused"
         );
     }
 }
@@ -215,12 +251,14 @@ pub struct ConsumerShared<'a> {
 }
 
 impl Event for ConsumerShared<'_> {
-    fn count(&self, metrics: &Metrics) {
-        metrics.alarm("consumer-shared");
+    fn count(&self, _: &Metrics) {}
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::ConsumerShared, "", self.consumer.into()))
     }
 
     fn log(&self) {
-        tracing::error!(target: "dossier::queue", alarm = true, consumer = self.consumer, "consumer shared");
+        tracing::error!(target: "dossier::queue", alarm = true, name = Kind::ConsumerShared.name(), consumer = self.consumer, "consumer shared");
     }
 }
 
@@ -233,19 +271,29 @@ pub struct DeadLettersMany {
     pub threshold: u64,
 }
 
+impl DeadLettersMany {
+    /// What stands beside the alarm.
+    pub fn detail(&self) -> String {
+        format!("there are {}; see dossier dlq list", self.dead)
+    }
+}
+
 impl Event for DeadLettersMany {
     fn count(&self, metrics: &Metrics) {
-        let over = self.dead >= self.threshold;
-        metrics.dead_letters_over.set(over.into());
-        if over {
-            metrics.alarm("dead-letters");
+        metrics.dead_letters_over.set((self.dead >= self.threshold).into());
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        if self.dead < self.threshold {
+            return Some(Change::Clear(Kind::DeadLetters, ""));
         }
+        Some(Change::Raise(Kind::DeadLetters, "", self.detail().into()))
     }
 
     fn log(&self) {
         let (dead, threshold) = (self.dead, self.threshold);
         if dead >= threshold {
-            tracing::error!(target: "dossier::queue", alarm = true, dead, threshold, "many dead letters");
+            tracing::error!(target: "dossier::queue", alarm = true, name = Kind::DeadLetters.name(), dead, threshold, "many dead letters");
         } else {
             tracing::info!(target: "dossier::queue", dead, threshold, "not many dead letters any more");
         }

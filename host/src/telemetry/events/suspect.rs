@@ -2,6 +2,7 @@
 
 use tracing::Level;
 
+use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::{Event, Metrics, Told};
 
 /// The process that ran nothing but this alert died of it. An alarm: the alert is tried again, and dead after `max_crashes` of these.
@@ -16,13 +17,16 @@ pub struct SuspectDied<'a> {
 impl Event for SuspectDied<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.suspect_crashes.inc();
-        metrics.alarm("suspect-died");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::SuspectDied, "", format!("alert {}: {}", self.entry, self.how).into()))
     }
 
     fn log(&self) {
         tracing::error!(
             target: "dossier::alert",
-            alarm = true,
+            alarm = true, name = Kind::SuspectDied.name(),
             entry = self.entry,
             how = self.how,
             "the process that ran a suspect alone died"
@@ -43,12 +47,14 @@ pub struct SuspectsWait<'a> {
 }
 
 impl Event for SuspectsWait<'_> {
-    fn count(&self, metrics: &Metrics) {
-        metrics.alarm("suspects-wait");
+    fn count(&self, _: &Metrics) {}
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::SuspectsWait, "", self.why.into()))
     }
 
     fn log(&self) {
-        tracing::error!(target: "dossier::alert", alarm = true, why = self.why, "suspects cannot be run and wait");
+        tracing::error!(target: "dossier::alert", alarm = true, name = Kind::SuspectsWait.name(), why = self.why, "suspects cannot be run and wait");
     }
 
     fn told(&self) -> Option<Told> {

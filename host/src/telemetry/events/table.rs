@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::micros;
+use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::{TableLabel, unix_seconds};
 use crate::telemetry::{Event, Metrics, Told};
 
@@ -35,6 +36,10 @@ impl Event for TableLoaded<'_> {
         metrics.table_duplicates.get_or_create(&label).set(duplicates);
         metrics.table_loaded.get_or_create(&label).set(unix_seconds());
         metrics.table_reloads.get_or_create(&label).inc_by(u64::from(self.reload));
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Clear(Kind::TableRefused, self.table))
     }
 
     fn log(&self) {
@@ -90,11 +95,14 @@ pub struct TableRefused<'a> {
 impl Event for TableRefused<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.table_refusals.get_or_create(&TableLabel { table: metrics.name(self.table) }).inc();
-        metrics.alarm("table-refused");
+    }
+
+    fn alarm(&self) -> Option<Change<'_>> {
+        Some(Change::Raise(Kind::TableRefused, self.table, self.why.into()))
     }
 
     fn log(&self) {
-        tracing::error!(target: "dossier::table", alarm = true, table = self.table, why = self.why, "table refused");
+        tracing::error!(target: "dossier::table", alarm = true, name = Kind::TableRefused.name(), table = self.table, why = self.why, "table refused");
     }
 
     fn told(&self) -> Option<Told> {

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
+use crate::telemetry::redact::Masks;
+
 /// Fields of our own events whose `{:?}` is JSON, and whose `{:#?}` is for people.
 pub const JSON_FIELDS: [&str; 2] = ["steps", "entries"];
 
@@ -49,7 +51,8 @@ pub(super) fn with(style: Style, event: &Event<'_>, write: impl FnOnce(&str)) {
     scratch.message.clear();
     scratch.fields.clear();
     let ours = event.metadata().target().starts_with("dossier");
-    event.record(&mut Values { style, ours, message: &mut scratch.message, fields: &mut scratch.fields });
+    let masks = Masks::current();
+    event.record(&mut Values { style, ours, masks, message: &mut scratch.message, fields: &mut scratch.fields });
     // Writing to a string does not fail.
     let _ = match style {
         Style::Json => json(&mut scratch, event),
@@ -105,6 +108,8 @@ fn pretty(scratch: &mut Scratch, event: &Event<'_>, colour: bool) -> fmt::Result
 struct Values<'a> {
     style: Style,
     ours: bool,
+    /// What must not be said now.
+    masks: Masks,
     message: &'a mut String,
     fields: &'a mut String,
 }
@@ -165,6 +170,9 @@ impl Visit for Values<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
+        // Masked before it is cut: half a name is one, too.
+        let masks = self.masks.clone();
+        let value = &*masks.mask(value);
         let end = value.floor_char_boundary(longest(field));
         self.text(field, &value[..end], end < value.len());
     }
@@ -172,7 +180,14 @@ impl Visit for Values<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if self.ours && JSON_FIELDS.contains(&field.name()) {
             self.name(field);
-            if let Style::Json = self.style {
+            if !self.masks.is_empty() {
+                let shown = if let Style::Json = self.style {
+                    self.masks.mask_json(&format!("{value:?}")).into_owned()
+                } else {
+                    self.masks.mask(&format!("[{value:#?}]")).into_owned()
+                };
+                escape(self.fields, &shown, false);
+            } else if let Style::Json = self.style {
                 // Control characters are escaped already; what is left to escape stands inside of strings.
                 let _ = write!(Escaped(self.fields), "{value:?}");
             } else {
@@ -181,6 +196,10 @@ impl Visit for Values<'_> {
                 self.fields.push(']');
             }
             return;
+        }
+        if !self.masks.is_empty() {
+            // All of it, to be masked before it is cut.
+            return self.record_str(field, &format!("{value:?}"));
         }
         let mut text = Bounded { text: String::new(), left: longest(field), cut: false };
         // It fails when the bound is reached: that is how a value of megabytes is never put together.

@@ -19,6 +19,7 @@ use crate::dead_letter::history::History;
 use crate::pipeline::Cast;
 use crate::queue::{Body, Delivery, Outcome};
 use crate::record::{Label, Record, StepFacts, StepTrace};
+use crate::telemetry::redact::Masks;
 use crate::telemetry::relay::{Relayed, word};
 use crate::worker::committer::Story;
 
@@ -180,7 +181,15 @@ impl Answer {
             Self::Store { id, sha256, verdict, steps } => {
                 let verdict = verdict.and_then(|said| labels.into_iter().find(|label| label.as_str() == said));
                 let steps = steps.into_iter().map(StepTrace::from).collect();
-                let story = Story { id: Some(id.clone()), verdict, failure: None, failed_step: None, steps, started };
+                let story = Story {
+                    id: Some(id.clone()),
+                    verdict,
+                    failure: None,
+                    failed_step: None,
+                    steps,
+                    started,
+                    masks: Masks::default(),
+                };
                 let sha256 = hex::decode(sha256).ok()?.try_into().ok()?;
                 Some(Ended { outcome: Outcome::Store(Record { id, sha256, rest }), story })
             }
@@ -192,6 +201,7 @@ impl Answer {
                     failed_step: letter.step.as_ref().map(|failed| failed.step.clone()),
                     steps: steps.into_iter().map(StepTrace::from).collect(),
                     started,
+                    masks: Masks::default(),
                 };
                 Some(Ended { outcome: Outcome::Dead(*letter), story })
             }
@@ -309,6 +319,7 @@ mod tests {
                 failed_step: None,
                 steps: outcomes.clone().map(trace).collect(),
                 started: Instant::now(),
+                masks: Masks::default(),
             },
         };
         same(&stored(), &sent(stored()).await);
@@ -343,6 +354,7 @@ mod tests {
                 failed_step: Some("geo".into()),
                 steps: vec![trace("trap")],
                 started: Instant::now(),
+                masks: Masks::default(),
             },
         };
         same(&dead(), &sent(dead()).await);
