@@ -6,14 +6,17 @@
 pub mod compile;
 pub(crate) mod config;
 mod dlq;
+mod host;
 mod manual;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 mod output;
 mod plugin;
 mod run;
 mod send;
 mod status;
+mod tap;
+mod top;
 mod trial;
 mod validate;
 mod verify;
@@ -60,6 +63,7 @@ Examples:
   dossier send alerts.ndjson           Put alerts into the queue
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
+  dossier top                          What a running host does, as it does it
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?";
 
@@ -69,6 +73,7 @@ Examples:
   dossier send alerts.ndjson           Put alerts into the queue
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
+  dossier top                          What a running host does, as it does it
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?
 
@@ -167,6 +172,19 @@ Examples:
     /// Show how much waits, how much is done and how much failed
     Status(status::Arguments),
 
+    /// Watch a running host: its queue, its steps, what fails and what happened
+    ///
+    /// Asks the host's admin address once a second and shows backlog, rates, lag and age, each step with its calls, times, fuel and
+    /// failures, the dead letters by reason, the tables and the last events. Rates and percentiles are those of the last ten seconds.
+    Top(top::Arguments),
+
+    /// Look on while a running host stores records, or while a step is called
+    ///
+    /// Shows what is stored as it is stored, or what one step is given and gives. Lines for a person on a terminal, one JSON object a line
+    /// elsewhere. The host waits for nobody: what comes faster than it is read, or faster than 1,000 in a second, is left out, and
+    /// the standard error says how many. What is shown holds whole alerts.
+    Tap(tap::Arguments),
+
     /// Compare what was sent with what is stored, dead and waiting
     ///
     /// The ledger: every alert that was sent must wait, be stored or be dead. Names orphans (sent, and found nowhere), doubles
@@ -254,6 +272,8 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| status::status(queue, &config, &arguments, &mut out).await).await
         }
+        Work::Top(arguments) => top::top(file, &arguments, &mut out).await,
+        Work::Tap(arguments) => tap::tap(file, &arguments, &mut out).await,
         Work::Verify(arguments) => {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| verify::verify(queue, &config, &arguments, &mut out).await).await

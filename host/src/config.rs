@@ -322,8 +322,47 @@ impl StepConfig {
 /// The admin address.
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
-    /// Where `/metrics`, `/healthz` and `/readyz` answer; none turns them off.
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/api/v1` answer; none turns them off.
     pub address: Option<std::net::SocketAddr>,
+    /// What whoever asks must know; none only where the address is of this machine alone.
+    pub token: Option<Token>,
+}
+
+/// A secret that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The shortest, in bytes: what is shorter can be guessed.
+    pub const SHORTEST: usize = 16;
+
+    /// A text as a token.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the text: it is too short, or holds what no HTTP header may.
+    pub fn new(text: String) -> Result<Self, String> {
+        if text.len() < Self::SHORTEST {
+            return Err(format!(
+                "token must have at least {} characters; make one with `openssl rand -hex 32`",
+                Self::SHORTEST
+            ));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("token may hold letters, digits and signs of ASCII only, and no spaces".to_owned());
+        }
+        Ok(Self(text))
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
 }
 
 /// The log.

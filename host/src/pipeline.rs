@@ -2,6 +2,7 @@
 //! known in [`crate::plugin`] only.
 
 pub mod run;
+mod seen;
 pub mod setup;
 
 use std::collections::BTreeMap;
@@ -106,6 +107,19 @@ pub struct Cost {
     pub cached: bool,
 }
 
+/// How the probation of a plugin's version goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// The calls that were looked at.
+    pub calls: u32,
+    /// How many are looked at in all.
+    pub of: u32,
+    /// Those that failed.
+    pub failed: u32,
+    /// With so many it is taken out.
+    pub fails_at: u32,
+}
+
 /// Something that enriches alerts.
 #[async_trait]
 pub trait Enricher: Send + Sync {
@@ -114,6 +128,11 @@ pub trait Enricher: Send + Sync {
 
     /// SHA-256 of the plugin's file.
     fn sha256(&self) -> &str;
+
+    /// How its probation goes; none when it is on none.
+    fn probation(&self) -> Option<Trial> {
+        None
+    }
 
     /// Calls it once. Bounded in every way: it always comes back, within its time limit.
     async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost);

@@ -56,6 +56,9 @@ pub enum Label {
 }
 
 impl Label {
+    /// Every label.
+    pub const ALL: [Self; 4] = [Self::Malicious, Self::Suspicious, Self::Benign, Self::Unknown];
+
     /// The word in records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,25 +5,38 @@
 //! tracing-subscriber.
 
 pub mod alarms;
+mod distribution;
 pub mod events;
 pub mod logging;
 pub mod metrics;
+mod noted;
 mod process;
+pub mod reading;
 pub mod redact;
 pub mod relay;
+pub mod tap;
 mod throttle;
 
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tracing::Level;
 
 use self::alarms::{Alarms, Change, Kind};
+pub use self::distribution::Reading;
 use self::events::{AlarmCleared, AlarmRaised};
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
+use self::noted::Memory;
+pub use self::noted::{Noted, Remembered};
+use self::reading::{Alerts, Calls, Measured};
 use self::redact::Masks;
 use self::relay::{Relay, Relayed};
+use self::tap::Taps;
 use self::throttle::Throttle;
+use crate::dead_letter::Reason;
 use crate::queue::Depth;
 
 /// Something that happened.
@@ -49,6 +62,14 @@ pub trait Event {
     fn told(&self) -> Option<Told> {
         None
     }
+
+    /// What somebody who looks at the host should know of it afterwards; none for what goes on all the time.
+    fn noted(&self) -> Option<Noted> {
+        None
+    }
+
+    /// Shows it to those who look on. Only asked while there are any.
+    fn tap(&self, _: &Taps) {}
 
     /// The form in which a process that runs alerts for the host sends it there; none for what does not happen in such a process.
     fn relayed(&self) -> Option<Relayed> {
@@ -86,6 +107,10 @@ pub struct Telemetry {
     listener: Option<Listener>,
     /// Takes events to the host, where this process is not the host.
     relay: Option<Relay>,
+    memory: Memory,
+    taps: Arc<Taps>,
+    /// What bounds the alerts in flight, and how many there may be; none before there is a worker.
+    slots: OnceLock<(Arc<Semaphore>, usize)>,
     started: Instant,
 }
 
@@ -104,6 +129,9 @@ impl Default for Telemetry {
             sink: None,
             listener: None,
             relay: None,
+            memory: Memory::default(),
+            taps: Arc::default(),
+            slots: OnceLock::new(),
             started: Instant::now(),
         }
     }
@@ -139,6 +167,15 @@ impl Telemetry {
             let masks = Masks::current();
             told.lines.iter_mut().for_each(|line| *line = masks.mask(line).into_owned());
             listener(told);
+        }
+        if self.taps.any() {
+            event.tap(&self.taps);
+        }
+        if let Some(mut noted) = event.noted() {
+            if let Cow::Owned(masked) = Masks::current().mask(&noted.text) {
+                noted.text = masked;
+            }
+            self.memory.note(noted);
         }
         if event.throttle().is_none_or(|(kind, whose)| self.throttle.admits(kind, whose)) {
             event.log();
@@ -237,6 +274,52 @@ impl Telemetry {
     /// What `/metrics` shows, as OpenMetrics text.
     pub fn scrape(&self) -> String {
         self.metrics.scrape()
+    }
+
+    /// Everybody who looks on.
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
+    }
+
+    /// What somebody should know of, the newest first.
+    pub fn remembered(&self) -> Vec<Remembered> {
+        self.memory.all()
+    }
+
+    /// Says what bounds the alerts in flight: one permit for each of so many. Only the first one counts.
+    pub fn bounded_by(&self, slots: Arc<Semaphore>, number: usize) {
+        // There is one worker in a process; tests may have several, which look at nothing of this.
+        let _ = self.slots.set((slots, number));
+    }
+
+    /// How many alerts this host has in flight.
+    pub fn in_flight(&self) -> usize {
+        self.slots.get().map_or(0, |(slots, number)| number.saturating_sub(slots.available_permits()))
+    }
+
+    /// How full the queue was when it was measured last.
+    pub fn measured(&self) -> Option<Measured> {
+        self.metrics.measured()
+    }
+
+    /// The alerts until now.
+    pub fn alerts(&self) -> Alerts {
+        self.metrics.alerts()
+    }
+
+    /// The calls of a step until now; none when it was never called.
+    pub fn calls(&self, step: &str) -> Option<Calls> {
+        self.metrics.calls(step)
+    }
+
+    /// The dead letters that this host made, by reason and by step, of these steps; no zeros.
+    pub fn dead<'a>(&self, steps: impl Iterator<Item = &'a str>) -> Vec<(Reason, Option<String>, u64)> {
+        self.metrics.dead(steps)
+    }
+
+    /// When a table was loaded, in Unix seconds.
+    pub fn table_loaded(&self, table: &str) -> Option<f64> {
+        self.metrics.table_loaded(table)
     }
 
     /// When this began.

@@ -164,6 +164,7 @@ impl Worker {
             redactor: Redactor::new(&self.config.log.redact),
             stop: self.stop.clone(),
         });
+        self.telemetry.bounded_by(shared.slots.clone(), self.config.host.in_flight);
         let abandon = CancellationToken::new();
         let (done, finished) = mpsc::channel(self.config.host.in_flight);
         let committer = tokio::spawn(committer::run(shared.clone(), self.health.clone(), finished, abandon.clone()));

@@ -12,3 +12,4 @@ pub mod proxy;
 pub mod redis_server;
 pub mod shell;
 pub mod threat_api;
+pub mod tmux;

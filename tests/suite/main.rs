@@ -1,5 +1,6 @@
 //! Every end-to-end test in one binary: the real `dossier`, plugins built from source, a `redis-server` for each test.
 
+mod admin;
 mod authors;
 mod bench;
 mod contract;
@@ -22,4 +23,5 @@ mod redis_faults;
 mod redis_queue;
 mod reload;
 mod replays;
+mod top;
 mod tutorial;

@@ -1,3 +1,4 @@
+use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -16,11 +17,17 @@ struct Server {
 }
 
 async fn server(connections: usize, patience: Duration) -> Server {
+    server_of(connections, patience, None).await
+}
+
+async fn server_of(connections: usize, patience: Duration, token: Option<Token>) -> Server {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
-    let telemetry = Arc::new(Telemetry::default());
-    let router = router(Arc::clone(&telemetry), Arc::clone(&health));
+    let telemetry = Arc::<Telemetry>::default();
+    let admin =
+        Admin { telemetry: Arc::clone(&telemetry), health: Arc::clone(&health), parts: Parts::default(), token };
+    let router = router(admin);
     let task = tokio::spawn(serve_bounded(listener, router, shutdown.clone(), connections, patience));
     Server { address, health, telemetry, shutdown, task }
 }
@@ -132,16 +139,142 @@ async fn an_address_that_is_taken_is_named_with_the_key_to_change() {
 }
 
 #[tokio::test]
-async fn who_asks_a_host_how_it_is_gets_what_readyz_says_and_nothing_where_there_is_no_host() {
+async fn who_asks_a_host_how_it_is_gets_what_readyz_says_and_is_told_where_there_is_no_host() {
     let server = server(CONNECTIONS, PATIENCE).await;
+    let client = Client::of(server.address, None).expect("an address");
     server.telemetry.raise(Kind::TableRefused, "geo", "line 3: no key");
     server.telemetry.raise(Kind::EntriesLost, "", "three");
     let notices = [("table-refused geo", "line 3: no key"), ("entries-lost", "three")];
     let notices = notices.map(|(part, what)| (part.to_owned(), what.to_owned())).into();
-    assert_eq!(ask(server.address).await, Some(Ready { ready: true, problems: BTreeMap::new(), notices }));
+    let ready = client.ready().await.expect("it answers");
+    assert_eq!(ready, Ready { ready: true, problems: BTreeMap::new(), notices });
     server.health.set("plugins", Some("geo is missing".to_owned()));
-    assert_eq!(ask(server.address).await.expect("it answers").problems["plugins"], "geo is missing");
+    assert_eq!(client.ready().await.expect("it answers").problems["plugins"], "geo is missing");
     server.shutdown.cancel();
     server.task.await.expect("it ends");
-    assert_eq!(ask(server.address).await, None);
+    let error = client.ready().await.expect_err("nobody is there").to_string();
+    assert!(error.contains(&format!("no host answers at {}: connection refused", server.address)), "{error}");
+    assert!(error.contains("dossier run") && error.contains("--address"), "{error}");
+}
+
+#[test]
+fn an_address_is_taken_as_people_write_it() {
+    for (written, shown) in [
+        ("127.0.0.1:9464", "127.0.0.1:9464"),
+        ("http://localhost:1/", "localhost:1"),
+        ("https://dossier.example.org", "https://dossier.example.org"),
+    ] {
+        assert_eq!(Client::new(written, None).expect("an address").at(), shown);
+    }
+    let unspecified = "0.0.0.0:9464".parse().expect("an address");
+    assert_eq!(Client::of(unspecified, None).expect("an address").at(), "127.0.0.1:9464");
+    for wrong in ["", "ftp://a", "http://", "a b", "http://a/?b"] {
+        assert!(matches!(Client::new(wrong, None), Err(AskError::Address(_))), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_token_nothing_but_healthz_answers_without_it() {
+    let token = || Token::new("0123456789abcdef".to_owned()).expect("a token");
+    let server = server_of(CONNECTIONS, PATIENCE, Some(token())).await;
+    assert_eq!(server.get("/healthz").await.0, 200);
+    for path in ["/", "/metrics", "/readyz", "/api/v1/status", "/api/v1/tap", "/api/v1/openapi.json", "/nothing"] {
+        let (status, head, body) = server.get(path).await;
+        assert_eq!(status, 401, "{path}");
+        assert!(head.contains("www-authenticate: bearer"), "{head}");
+        assert!(body.contains("token") && !body.contains("0123456789abcdef"), "{body}");
+        let known = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer 0123456789abcdef\r\n\r\n");
+        if path != "/api/v1/tap" {
+            assert_ne!(answer_on(server.send(&known).await).await.0, 401, "{path}");
+        }
+    }
+    let stranger = Client::of(server.address, None).expect("an address");
+    assert!(matches!(stranger.ready().await, Err(AskError::Token { .. })));
+    let friend = Client::of(server.address, Some(token())).expect("an address");
+    assert!(friend.ready().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_page_that_was_lured_here_under_another_name_is_not_answered() {
+    let server = server(CONNECTIONS, PATIENCE).await;
+    let named = |name: &str| format!("GET /api/v1/events HTTP/1.1\r\nhost: {name}\r\n\r\n");
+    assert_eq!(answer_on(server.send(&named("evil.example:9464")).await).await.0, 403);
+    assert_eq!(answer_on(server.send(&named("localhost:9464")).await).await.0, 200);
+}
+
+#[tokio::test]
+async fn while_the_host_starts_the_api_says_so() {
+    let server = server(CONNECTIONS, PATIENCE).await;
+    for path in ["status", "steps", "dead-letters", "tables"] {
+        let path = format!("GET /api/v1/{path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let (status, _, body) = answer_on(server.send(&path).await).await;
+        assert_eq!(status, 503, "{path}");
+        assert!(body.contains("the host is starting"), "{body}");
+    }
+}
+
+/// Something that is tapped.
+fn offer(server: &Server, line: &str) {
+    server.telemetry.taps().offer(|_| true, || line.as_bytes().to_vec());
+}
+
+#[tokio::test]
+async fn a_tap_outlives_the_patience_for_others_and_makes_place_for_nobody() {
+    let server = server(3, Duration::from_millis(200)).await;
+    let client = Client::of(server.address, None).expect("an address");
+    let mut lines = client.lines("/api/v1/tap?limit=2").await.expect("it begins");
+    offer(&server, "{\n\"record\":1}");
+    let next = timeout(LONG, lines.next()).await.expect("comes").expect("a line").expect("it goes on");
+    assert_eq!(next, "{ \"record\":1}", "one line");
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        slow.push(server.send("GET /hea").await);
+    }
+    // By then all others were let go.
+    let _ = timeout(LONG, slow[9].read_to_end(&mut Vec::new())).await.expect("is let go");
+    offer(&server, "{\"record\":2}");
+    let next = timeout(LONG, lines.next()).await.expect("comes").expect("a line").expect("it goes on");
+    assert_eq!(next, "{\"record\":2}");
+    assert!(timeout(LONG, lines.next()).await.expect("ends").is_none(), "two were wanted");
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_tap_and_who_leaves_makes_place() {
+    let server = server(CONNECTIONS, PATIENCE).await;
+    let client = Client::of(server.address, None).expect("an address");
+    let mut taps = Vec::new();
+    for _ in 0..crate::telemetry::tap::TAPS {
+        taps.push(client.lines("/api/v1/tap").await.expect("it begins"));
+    }
+    let refused = client.lines("/api/v1/tap").await.map(drop).expect_err("there are enough").to_string();
+    assert!(refused.contains("4 look on already"), "{refused}");
+    assert!(server.get("/metrics").await.0 == 200, "others are answered");
+    taps.clear();
+    let again = async {
+        while client.lines("/api/v1/tap").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, again).await.expect("there is place again");
+    let wrong = client.lines("/api/v1/tap?step=geo").await.map(drop).expect_err("no such step").to_string();
+    assert!(wrong.contains("there is no step \"geo\""), "{wrong}");
+}
+
+#[tokio::test]
+async fn the_description_names_every_path_that_answers_and_no_other() {
+    let server = server(CONNECTIONS, PATIENCE).await;
+    let client = Client::of(server.address, None).expect("an address");
+    let description: serde_json::Value = client.get("/api/v1/openapi.json").await.expect("a description");
+    assert_eq!(description["openapi"], "3.1.0");
+    let paths: Vec<_> = description["paths"].as_object().expect("paths").keys().cloned().collect();
+    for path in &paths {
+        let request = format!("HEAD {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        if path != "/api/v1/tap" {
+            assert_ne!(answer_on(server.send(&request).await).await.0, 404, "{path}");
+        }
+    }
+    let (_, _, index) = server.get("/").await;
+    for path in &paths {
+        assert!(index.contains(path.rsplit('/').next().expect("a name")), "{path} is not in {index}");
+    }
 }

@@ -17,7 +17,7 @@ pub enum Command {
     /// Show every setting with its value and where that comes from
     ///
     /// Each line says where its value comes from: a line of the file, variables of the environment, or the default. What is shown can be
-    /// used as a configuration itself. Secrets are masked: only the names of variables are shown, and *** in place of the rest.
+    /// used as a configuration itself. Secrets are masked: only the names of variables are shown, and asterisks in place of the rest.
     #[command(after_help = "\
 Examples:
   dossier config show

@@ -98,7 +98,15 @@ pub fn printable(text: &str) -> String {
 /// None in practice: what cannot be JSON, such as a map whose keys are no texts.
 pub fn pretty(value: &impl serde::Serialize) -> serde_json::Result<String> {
     let value = serde_json::to_value(value)?;
-    let json = serde_json::to_string_pretty(&value)?;
+    Ok(escaped(&serde_json::to_string_pretty(&value)?))
+}
+
+/// JSON text on one line, made safe in the same way; line breaks between its tokens become spaces.
+pub fn one_line(json: &str) -> String {
+    escaped(&json.replace(['\n', '\r', '\t'], " "))
+}
+
+fn escaped(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for char in json.chars() {
         let plain = matches!(char, '\n' | '"' | '\'' | '\\') || char.escape_debug().len() == 1;
@@ -108,7 +116,7 @@ pub fn pretty(value: &impl serde::Serialize) -> serde_json::Result<String> {
             safe.extend(char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
         }
     }
-    Ok(safe)
+    safe
 }
 
 /// A number with its thousands apart: `1,234,567`.

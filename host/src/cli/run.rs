@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::reload::{Hangups, Reloader};
-use crate::admin::{self, Health};
+use crate::admin::{self, Admin, Health, Inside, Parts};
 use crate::config::{Config, ConfigError, QueueKind};
 use crate::pipeline::Pipeline;
 use crate::pipeline::setup::Setup;
@@ -84,12 +84,14 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     let stop = CancellationToken::new();
     stop_on_signals(&stop, &telemetry, config.host.grace)?;
     let hangups = Hangups::listen()?;
+    let parts = Parts::default();
     let admin = match config.admin.address {
         Some(address) => {
             let listener = admin::bind(address).await?;
             let address = listener.local_addr().context("the admin address cannot be read")?;
-            let server = admin::serve(listener, telemetry.clone(), health.clone(), CancellationToken::new());
-            tokio::spawn(server);
+            let (telemetry, health, parts) = (telemetry.clone(), health.clone(), parts.clone());
+            let shown = Admin { telemetry, health, parts, token: config.admin.token.clone() };
+            tokio::spawn(admin::serve(listener, shown, CancellationToken::new()));
             Some(address)
         }
         None => None,
@@ -105,6 +107,12 @@ async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool)
     health.set("start", None);
 
     let pipeline = plugins.subscribe();
+    parts.are(Inside {
+        config: config.clone(),
+        queue: queue.clone(),
+        pipeline: pipeline.clone(),
+        tables: tables.clone(),
+    });
     let steps = pipeline.borrow().as_deref().map(step_names).unwrap_or_default();
     let kind = match config.queue.kind {
         QueueKind::Directory { .. } => "directory",

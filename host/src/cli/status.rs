@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::admin::{Ready, ask};
+use crate::admin::{AskError, Client, Ready};
 use crate::config::{Config, QueueKind};
 use crate::queue::{Depth, Queue};
 
@@ -41,14 +41,17 @@ pub async fn status<W: Write>(
     // Where any free port will do, nobody knows which one it became.
     let address = config.admin.address.filter(|address| address.port() != 0);
     let host = match address {
-        Some(address) => ask(address).await,
+        Some(address) => match Client::of(address, config.admin.token.clone()) {
+            Ok(client) => Some(client.ready().await),
+            Err(error) => Some(Err(error)),
+        },
         None => None,
     };
     let kind = &config.queue.kind;
-    let ready = host.as_ref().is_some_and(|host| host.ready);
+    let ready = host.as_ref().and_then(|host| host.as_ref().ok()).is_some_and(|host| host.ready);
     let code = if arguments.ready && !ready { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
     if arguments.json {
-        writeln!(out, "{}", json(kind, &depth, host.as_ref()))?;
+        writeln!(out, "{}", json(kind, &depth, host.as_ref().and_then(|host| host.as_ref().ok())))?;
         return Ok(code);
     }
     let Depth { waiting, in_flight, stored, dead, oldest } = depth;
@@ -61,14 +64,17 @@ pub async fn status<W: Write>(
         writeln!(out, "oldest     {}", duration(oldest))?;
     }
     match (address, host) {
-        (_, Some(Ready { ready, problems, notices })) => {
+        (_, Some(Ok(Ready { ready, problems, notices }))) => {
             writeln!(out, "host       {}", if ready { "ready" } else { "not ready" })?;
             for (part, what) in problems.iter().chain(&notices) {
                 writeln!(out, "           {}: {}", printable(part), printable(what))?;
             }
         }
-        (Some(address), None) => writeln!(out, "host       none answers at {address}")?,
-        (None, None) => {}
+        (Some(address), Some(Err(AskError::NoAnswer { .. }))) => {
+            writeln!(out, "host       none answers at {address}")?;
+        }
+        (_, Some(Err(error))) => writeln!(out, "host       {}", printable(&error.to_string()))?,
+        (_, None) => {}
     }
     Ok(code)
 }
@@ -122,7 +128,8 @@ mod tests {
         let telemetry = std::sync::Arc::new(crate::telemetry::Telemetry::default());
         telemetry.raise(crate::telemetry::alarms::Kind::PluginTakenOut, "geo", "it \u{1b}[2J failed");
         let stop = tokio_util::sync::CancellationToken::new();
-        let host = tokio::spawn(crate::admin::serve(listener, telemetry, health, stop.clone()));
+        let admin = crate::admin::Admin { telemetry, health, ..Default::default() };
+        let host = tokio::spawn(crate::admin::serve(listener, admin, stop.clone()));
         let text = shown(false, &address).await;
         assert!(text.ends_with("host       ready\n           plugin-taken-out geo: it \\u{1b}[2J failed\n"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&shown(true, &address).await).unwrap();

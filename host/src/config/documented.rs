@@ -19,7 +19,7 @@ const REDIS: [&str; 5] = ["url", "stream", "group", "lease", "dedupe_window"];
 /// The examples of what has no default and is only for Redis.
 const REDIS_EXAMPLES: &str = "[queue]\nkind = \"redis\"\nurl = \"rediss://redis.example.org:6379/0\"\nca = \"ca.pem\"\n\
     cert = \"dossier.pem\"\nkey = \"dossier.key\"\n[store]\nretention = \"30d\"\n\
-    [telemetry]\notlp = \"http://127.0.0.1:4318\"";
+    [telemetry]\notlp = \"http://127.0.0.1:4318\"\n[admin]\ntoken = \"a-token-for-the-tests\"";
 
 /// The part before the examples, and the examples.
 fn parts() -> (&'static str, &'static str) {
@@ -45,7 +45,7 @@ fn uncomment(text: &str, signs: usize, takes: impl Fn(&str) -> bool) -> String {
 
 /// Everything that a configuration says, without where it says it.
 pub(super) fn said(text: &str) -> String {
-    let text = text.replace("${ABUSEIPDB_KEY}", "key");
+    let text = text.replace("${ABUSEIPDB_KEY}", "key").replace("${DOSSIER_ADMIN_TOKEN}", "a-token-for-the-tests");
     let mut config = Config::parse(Path::new("dossier.toml"), &text).unwrap();
     config.sha256.clear();
     config.tables.values_mut().for_each(|table| table.line = 0);

@@ -264,7 +264,12 @@ pub(super) struct RawStep {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct RawAdmin {
-    /// Where `/metrics`, `/healthz` and `/readyz` answer; port 0 takes a free one, "off" turns them off.
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/api/v1` (what `dossier top` and `tap` show) answer; port 0 takes a free one, "off" turns
+    /// them off.
     #[schemars(with = "Option<Text>", extend("default" = "127.0.0.1:9464"))]
     pub address: Option<Spanned<Text>>,
+    /// What whoever asks must send, as `Authorization: Bearer …`; only `/healthz` answers without it. At least 16 characters. An address that
+    /// other machines can reach is refused without one.
+    #[schemars(with = "Option<Text>", extend("writeOnly" = true))]
+    pub token: Option<Spanned<Text>>,
 }

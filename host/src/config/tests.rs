@@ -273,3 +273,28 @@ fn files_for_tls_are_for_a_url_with_tls_and_a_certificate_comes_with_its_key() {
     assert!(finding(&queue("url = \"rediss://a\"\ncert = \"c.pem\"")).contains("cert and key belong together"));
     assert!(finding("[queue]\nca = \"ca.pem\"").contains("kind \"redis\""));
 }
+
+#[test]
+fn an_admin_address_that_others_can_reach_needs_a_token() {
+    for address in ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:0", "[::ffff:10.0.0.1]:9464"] {
+        let said = finding(&format!("[admin]\naddress = \"{address}\""));
+        assert!(said.starts_with("dossier.toml:2: other machines can reach"), "{said}");
+        assert!(said.contains("token = \"${DOSSIER_ADMIN_TOKEN}\""), "{said}");
+        let config = parse(&format!("[admin]\naddress = \"{address}\"\ntoken = \"0123456789abcdef\""));
+        assert_eq!(config.admin.token.map(|token| token.expose().to_owned()).as_deref(), Some("0123456789abcdef"));
+    }
+    for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:9464", "[::ffff:127.0.0.1]:9464", "off"] {
+        assert!(findings(&format!("[admin]\naddress = \"{address}\"")).is_empty(), "{address}");
+    }
+}
+
+#[test]
+fn a_token_that_can_be_guessed_or_sent_in_no_header_is_refused_and_none_is_ever_printed() {
+    let short = finding("[admin]\ntoken = \"0123456789abcde\"");
+    assert!(short.starts_with("dossier.toml:2: token must have at least 16 characters"), "{short}");
+    let spaces = finding("[admin]\naddress = \"0.0.0.0:1\"\ntoken = \"0123456789 abcdef\"");
+    assert!(spaces.starts_with("dossier.toml:3: token may hold"), "{spaces}");
+    assert!(!short.contains("0123") && !spaces.contains("0123"), "{short} {spaces}");
+    let config = parse("[admin]\ntoken = \"s3cret-s3cret-s3cret\"");
+    assert!(!format!("{config:?} {config:#?}").contains("s3cret"));
+}

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Answer, Cost, Failure, Given, LoadedStep, Pipeline, Stage};
+use super::{Answer, Cost, Failure, Given, LoadedStep, Pipeline, Stage, seen};
 use crate::alert::Alert;
 use crate::alert::observables::{MAX_OBSERVABLES, Observable};
 use crate::dead_letter::{FailedStep, Reason};
@@ -167,6 +167,10 @@ impl Run {
             fuel: cost.fuel,
         });
         state.calls += 1;
+        if self.telemetry.taps().any() {
+            let facts = &self.pipeline.facts[index];
+            seen::offer(self.telemetry.taps(), facts, &self.given, &result, &cost, (outcome, state.calls));
+        }
         state.due = None;
         state.cost = cost;
         state.end = match result {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::config::ProbationConfig;
 use crate::dead_letter::Reason;
-use crate::pipeline::{Answer, Cost, Enricher, Failure, Given, LoadedStep};
+use crate::pipeline::{Answer, Cost, Enricher, Failure, Given, LoadedStep, Trial};
 
 /// The probation of one version of a plugin, with all its steps.
 pub(super) struct Probation {
@@ -64,6 +64,14 @@ impl Probation {
         let reasons: Vec<_> = tally.failures.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         let reasons = if failed > 0 { format!(" ({})", reasons.join(", ")) } else { String::new() };
         format!("{failed} of its first {} calls failed{reasons}", tally.calls)
+    }
+
+    /// How far it is; none once it is decided.
+    fn progress(&self) -> Option<Trial> {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = tally.failures.values().sum();
+        let trial = Trial { calls: tally.calls, of: self.calls, failed, fails_at: self.failures };
+        tally.decision.is_none().then_some(trial)
     }
 
     /// A step whose calls count.
@@ -125,6 +133,10 @@ impl Enricher for Watched {
 
     fn sha256(&self) -> &str {
         self.step.sha256()
+    }
+
+    fn probation(&self) -> Option<Trial> {
+        self.probation.progress()
     }
 
     async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost) {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -12,12 +12,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use rustc_hash::FxBuildHasher;
 
 use super::alarms::Kind;
+use super::distribution::Distribution;
 use super::process::Process;
+use super::reading::Measured;
 use crate::dead_letter::Reason;
 use crate::queue::Depth;
 
@@ -25,20 +26,20 @@ use crate::queue::Depth;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Seconds, from the fastest step to an alert that waits for retries.
-const ALERT_SECONDS: [f64; 17] =
+static ALERT_SECONDS: [f64; 17] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 
 /// Seconds that one call of a step, or one request of it, takes.
-const CALL_SECONDS: [f64; 17] = [
+static CALL_SECONDS: [f64; 17] = [
     0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5,
     1.0, 2.5, 5.0,
 ];
 
 /// Fuel of one call, up to twenty times the default limit.
-const FUEL: [f64; 13] = [3e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 1e9];
+static FUEL: [f64; 13] = [3e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 1e9];
 
 /// Labels of a histogram family's maker.
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+type Histograms<L> = Family<L, Distribution, fn() -> Distribution>;
 
 /// Declares a label set. Names that come from the configuration are shared, so that looking a series up copies nothing.
 macro_rules! labels {
@@ -74,8 +75,8 @@ macro_rules! metrics {
             registry: Registry,
             names: Names,
             /// What is counted of each step, so that a call finds it all at once.
-            steps: RwLock<HashMap<Arc<str>, Arc<StepSeries>, FxBuildHasher>>,
-            depth: Arc<Mutex<Option<Depth>>>,
+            pub(super) steps: RwLock<HashMap<Arc<str>, Arc<StepSeries>, FxBuildHasher>>,
+            pub(super) depth: Arc<Mutex<Option<Measured>>>,
             /// What `dossier_plugin_info` shows, by plugin, so that the series of a replaced version goes.
             plugins: Mutex<HashMap<Arc<str>, PluginInfo>>,
             plugin_info: Family<PluginInfo, Gauge>,
@@ -111,7 +112,7 @@ macro_rules! metrics {
 metrics! {
     alerts: Family<AlertLabels, Counter> = Family::default(),
         "alerts", "Alerts that came to their end, by outcome and verdict";
-    alert_duration: Histogram = Histogram::new(ALERT_SECONDS),
+    alert_duration: Distribution = Distribution::new(&ALERT_SECONDS),
         "alert_duration_seconds", "Time from received to committed";
     dead_letters: Family<DeadLabels, Counter> = Family::default(),
         "dead_letters", "Alerts that became dead letters, by reason, and by step if one failed";
@@ -123,9 +124,9 @@ metrics! {
         "suspect_crashes", "Processes that died while they ran nothing but one alert";
     step_calls: Family<CallLabels, Counter> = Family::default(),
         "step_calls", "Calls of steps by outcome";
-    step_duration: Histograms<StepLabel> = Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
+    step_duration: Histograms<StepLabel> = Family::new_with_constructor(|| Distribution::new(&CALL_SECONDS)),
         "step_call_duration_seconds", "Wall-clock time of one call of a step";
-    step_fuel: Histograms<StepLabel> = Family::new_with_constructor(|| Histogram::new(FUEL)),
+    step_fuel: Histograms<StepLabel> = Family::new_with_constructor(|| Distribution::new(&FUEL)),
         "step_call_fuel", "Fuel that one call of a step used";
     step_retries: Family<StepLabel, Counter> = Family::default(),
         "step_retries", "Calls that are repeated because something was unavailable";
@@ -193,9 +194,9 @@ metrics! {
         "http_answers", "Answers to requests of plugins that can be shared, by where they came from";
     http_cache_troubles: Counter = Counter::default(),
         "http_cache_troubles", "Times that the cache which hosts share did not work";
-    http_wait: Histograms<ApiLabel> = Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
+    http_wait: Histograms<ApiLabel> = Family::new_with_constructor(|| Distribution::new(&CALL_SECONDS)),
         "http_request_wait_seconds", "Time that one HTTP request of a plugin waited for its turn";
-    http_duration: Histograms<ApiLabel> = Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
+    http_duration: Histograms<ApiLabel> = Family::new_with_constructor(|| Distribution::new(&CALL_SECONDS)),
         "http_request_duration_seconds", "Time that one HTTP request of a plugin took";
     alarms: Family<AlarmLabel, Counter> = Family::default(),
         "alarms", "Events that somebody should look at; each is one line with alarm=true";
@@ -281,7 +282,8 @@ impl Metrics {
 
     /// Notes how full the queue is.
     pub(super) fn queue_depth(&self, depth: &Depth) {
-        *self.depth.lock().unwrap_or_else(PoisonError::into_inner) = Some(depth.clone());
+        let measured = Measured { depth: depth.clone(), at: Instant::now(), finished: self.alerts().finished() };
+        *self.depth.lock().unwrap_or_else(PoisonError::into_inner) = Some(measured);
     }
 
     /// Everything as OpenMetrics text; its content type is [`CONTENT_TYPE`].
@@ -337,9 +339,9 @@ fn bounded(value: &str) -> &str {
 pub(super) struct StepSeries {
     step: Arc<str>,
     /// By stage and outcome. There are few of each.
-    calls: RwLock<Vec<(&'static str, &'static str, Counter)>>,
-    pub(super) duration: Histogram,
-    pub(super) fuel: Histogram,
+    pub(super) calls: RwLock<Vec<(&'static str, &'static str, Counter)>>,
+    pub(super) duration: Distribution,
+    pub(super) fuel: Distribution,
 }
 
 /// The names that were seen. As many as steps, plugins, tables and interfaces are named.
@@ -359,11 +361,12 @@ impl Names {
 
 /// Shows how full the queue is; nothing before that is known, for a 0 would be a lie.
 #[derive(Debug)]
-struct DepthCollector(Arc<Mutex<Option<Depth>>>);
+struct DepthCollector(Arc<Mutex<Option<Measured>>>);
 
 impl Collector for DepthCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(depth) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(()) };
+        let measured = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(Measured { depth, .. }) = measured else { return Ok(()) };
         let mut gauge = |name: &str, help: &str, value: f64| {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?)

@@ -7,7 +7,7 @@ use tracing::Level;
 use super::micros;
 use crate::telemetry::alarms::{Change, Kind, Severity};
 use crate::telemetry::metrics::AlarmLabel;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// An alarm holds from now on.
 #[derive(Debug)]
@@ -47,6 +47,14 @@ impl Event for AlarmRaised<'_> {
         Some(Change::Raise(self.kind, self.subject, self.detail.into()))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}: {}", self.kind.name(), self.subject, self.detail);
+        match self.kind.severity() {
+            Severity::Critical => Noted::error("alarm raised", self.kind.name(), text),
+            Severity::Warning | Severity::Info => Noted::warning("alarm raised", self.kind.name(), text),
+        }
+    }
+
     fn told(&self) -> Option<Told> {
         let subject = if self.subject.is_empty() { String::new() } else { format!(" {}", self.subject) };
         Some(Told::line(Level::WARN, format!("alarm {}{subject}: {}", self.kind.name(), self.detail)))
@@ -77,6 +85,11 @@ impl Event for AlarmCleared<'_> {
             after_us = micros(self.after),
             "alarm cleared"
         );
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}, after {} s", self.kind.name(), self.subject, self.after.as_secs());
+        Noted::change("alarm cleared", self.kind.name(), text)
     }
 
     fn told(&self) -> Option<Told> {

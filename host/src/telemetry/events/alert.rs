@@ -13,7 +13,8 @@ use crate::dead_letter::Reason;
 use crate::record::{Label, Record, StepTrace};
 use crate::telemetry::metrics::{AlertLabels, DeadLabels, StepLabel};
 use crate::telemetry::relay::Relayed;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::tap::{Taps, Wanted};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// How much of what an optional step said of its failure stands in the alert's line, in bytes.
 const STEP_DETAIL: usize = 256;
@@ -58,6 +59,25 @@ impl Event for AlertFinished<'_> {
             }
             _ => {}
         }
+    }
+
+    fn tap(&self, taps: &Taps) {
+        // What is stored now; a duplicate was shown when it was stored.
+        let stored = matches!(self.outcome, "stored" | "conflict");
+        let (Some(record), Some(id), true) = (self.record, self.id, stored) else { return };
+        let wants = |wanted: &Wanted| match wanted {
+            Wanted::Records(verdict) => verdict.is_none_or(|verdict| self.verdict == Some(verdict)),
+            Wanted::Step(_) => false,
+        };
+        taps.offer(wants, || [b"{\"record\":", Record::head(id).as_bytes(), &record.rest, b"}"].concat());
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let (reason, detail) = self.reason.filter(|_| self.outcome == "dead")?;
+        let step = self.step.unwrap_or_default();
+        let whose = if step.is_empty() { String::new() } else { format!("{step}: ") };
+        let id = self.id.unwrap_or(self.entry);
+        Noted::error("alert dead", format!("{reason} {step}"), format!("{whose}{reason}: {detail} (alert {id})"))
     }
 
     fn log(&self) {
@@ -184,6 +204,10 @@ pub struct StepRetried<'a> {
 impl Event for StepRetried<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.step_retries.get_or_create(&StepLabel { step: metrics.name(self.step) }).inc();
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("step retried", self.step, format!("{}: {}", self.step, self.reason))
     }
 
     fn log(&self) {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tracing::Level;
 
 use super::List;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// The host takes alerts, or would if nothing were missing.
 #[derive(Debug)]
@@ -24,6 +24,14 @@ pub struct HostStarted<'a> {
 impl Event for HostStarted<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.ready.set(self.missing.is_empty().into());
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let missing: Vec<_> = self.missing.iter().map(|(part, why)| format!("{part}: {why}")).collect();
+        match missing.is_empty() {
+            true => Noted::change("host ready", "", format!("steps: {}", self.steps.join(", "))),
+            false => Noted::warning("host not ready", "", missing.join("; ")),
+        }
     }
 
     fn log(&self) {
@@ -69,6 +77,10 @@ pub struct HostStopping {
 impl Event for HostStopping {
     fn count(&self, metrics: &Metrics) {
         metrics.ready.set(0);
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::change("host stopping", "", self.why)
     }
 
     fn log(&self) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::micros;
 use crate::telemetry::metrics::{ApiLabel, RequestLabels, SourceLabels};
 use crate::telemetry::relay::Relayed;
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, Noted};
 
 /// A request to an interface ended.
 #[derive(Debug)]
@@ -89,6 +89,10 @@ pub struct HttpCacheTrouble<'a> {
 impl Event for HttpCacheTrouble<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.http_cache_troubles.inc();
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("shared http cache unavailable", "", self.error)
     }
 
     fn log(&self) {

@@ -8,7 +8,7 @@ use super::micros;
 use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::{DeniedLabels, PluginLabel, SaidLabels, StepLabel};
 use crate::telemetry::relay::Relayed;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// As much of a digest as people look at.
 fn short(sha256: &str) -> &str {
@@ -37,6 +37,12 @@ impl Event for PluginLoaded<'_> {
         metrics.plugin_loads.get_or_create(&label).inc();
         metrics.plugin_reloads.get_or_create(&label).inc_by(u64::from(self.reload));
         metrics.plugin_probation.get_or_create(&label).set(0);
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let what = if self.reload { "in place of another" } else { "the first" };
+        let text = format!("{} {} ({}), {what}", self.plugin, self.version, short(self.sha256));
+        Noted::change("plugin loaded", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -79,6 +85,10 @@ impl Event for PluginRefused<'_> {
         Some(Change::Raise(Kind::PluginRefused, self.plugin, self.why.into()))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("plugin refused", self.plugin, format!("{}: {}", self.plugin, self.why))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::plugin",
@@ -116,6 +126,10 @@ impl Event for PluginRemoved<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         self.serves_on.then(|| Change::Raise(Kind::PluginRemoved, self.plugin, self.policy.into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("plugin removed", self.plugin, format!("{}: {}", self.plugin, self.policy))
     }
 
     fn log(&self) {
@@ -161,6 +175,11 @@ impl Event for PluginOnProbation<'_> {
         Some(Change::Raise(Kind::PluginOnProbation, self.plugin, detail.into()))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {} ({}): its first {} calls", self.plugin, self.version, short(self.sha256), self.calls);
+        Noted::change("plugin on probation", format!("{} {}", self.plugin, self.sha256), text)
+    }
+
     fn log(&self) {
         tracing::info!(
             target: "dossier::plugin",
@@ -192,6 +211,11 @@ pub struct PluginPassed<'a> {
 impl Event for PluginPassed<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.plugin_probation.get_or_create(&PluginLabel { plugin: metrics.name(self.plugin) }).set(0);
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}: {}", self.plugin, self.version, self.summary);
+        Noted::change("plugin passed its probation", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -236,6 +260,12 @@ impl Event for PluginTakenOut<'_> {
             format!("version {} ({}): {}; {} serves again", self.version, short(self.sha256), self.why, self.instead.0)
                 .into(),
         ))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let (digest, instead) = (short(self.sha256), self.instead.0);
+        let text = format!("{} {} ({digest}): {}; {instead} serves again", self.plugin, self.version, self.why);
+        Noted::error("plugin taken out", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -289,6 +319,11 @@ impl Event for PluginUnfit<'_> {
             self.plugin,
             format!("version {} ({}): {}", self.version, short(self.sha256), self.why).into(),
         ))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{} {}: {}; it serves on", self.plugin, self.version, self.why);
+        Noted::error("plugin failed its probation", format!("{} {}", self.plugin, self.sha256), text)
     }
 
     fn log(&self) {
@@ -381,6 +416,11 @@ impl Event for PluginLogCut<'_> {
         metrics.plugin_lines_dropped.get_or_create(&label).inc_by(self.dropped);
     }
 
+    fn noted(&self) -> Option<Noted> {
+        let text = format!("{}: {} lines more than its log_lines", self.step, self.dropped);
+        Noted::warning("plugin log cut", self.step, text)
+    }
+
     fn log(&self) {
         tracing::warn!(target: "dossier::plugin", step = self.step, dropped = self.dropped, "plugin log cut");
     }
@@ -415,6 +455,14 @@ impl Event for PluginDenied<'_> {
     fn count(&self, metrics: &Metrics) {
         let labels = DeniedLabels { step: metrics.name(self.step), what: self.what };
         metrics.plugin_denials.get_or_create(&labels).inc();
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning(
+            "plugin denied",
+            format!("{} {}", self.step, self.what),
+            format!("{}: {}", self.step, self.detail),
+        )
     }
 
     fn log(&self) {

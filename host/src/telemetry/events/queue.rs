@@ -7,7 +7,7 @@ use tracing::Level;
 use super::{List, micros};
 use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::OperationLabel;
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// The queue refused something; reading stops until it works again. An alarm.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ impl Event for QueueTrouble<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(Kind::QueueTrouble, self.operation, self.error.into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("queue trouble", self.operation, format!("{}: {}", self.operation, self.error))
     }
 
     fn log(&self) {
@@ -56,6 +60,10 @@ impl Event for QueueRecovered {
         Some(Change::Clear(Kind::QueueTrouble, self.operation))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::change("queue recovered", "", format!("after {:.1} s", self.after.as_secs_f64()))
+    }
+
     fn log(&self) {
         tracing::info!(
             target: "dossier::queue", operation = self.operation, after_us = micros(self.after), "queue recovered"
@@ -75,6 +83,10 @@ pub struct AlertsClaimed<'a> {
 impl Event for AlertsClaimed<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_claimed.inc_by(self.count as u64);
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("alerts claimed", "", format!("{} from {}, which is gone", self.count, self.from))
     }
 
     fn log(&self) {
@@ -107,6 +119,11 @@ impl Event for EntriesLost<'_> {
         ))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        let some = self.entries.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        Noted::error("entries lost", "", format!("{} vanished while they were pending: {some}", self.entries.len()))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue",
@@ -136,6 +153,10 @@ impl Event for EntrySkipped<'_> {
         Some(Change::Raise(Kind::EntrySkipped, "", format!("{}: {}", self.entry, self.why).into()))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("entry skipped", "", format!("{}: {}", self.entry, self.why))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue", alarm = true, name = Kind::EntrySkipped.name(), entry = self.entry, why = self.why, "entry skipped"
@@ -155,6 +176,10 @@ pub struct HistoryIgnored<'a> {
 impl Event for HistoryIgnored<'_> {
     fn count(&self, metrics: &Metrics) {
         metrics.queue_histories.inc();
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::warning("history ignored", "", format!("{}: {}", self.entry, self.why))
     }
 
     fn log(&self) {
@@ -185,6 +210,10 @@ impl Event for GroupRecreated<'_> {
         Some(Change::Raise(Kind::GroupRecreated, self.stream, format!("group {}", self.group).into()))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("consumer group recreated", "", format!("{} of {}", self.group, self.stream))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue", alarm = true, name = Kind::GroupRecreated.name(), stream = self.stream, group = self.group, "consumer group recreated"
@@ -207,6 +236,10 @@ impl Event for EntriesRescued {
 
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(Kind::EntriesRescued, "", format!("{} entries were gone", self.count).into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("entries gone from the queue, stored from memory", "", self.count.to_string())
     }
 
     fn log(&self) {
@@ -236,6 +269,10 @@ impl Event for CommitRefused<'_> {
         Some(Change::Raise(Kind::CommitRefused, "", self.error.into()))
     }
 
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("commit refused", "", format!("{}: {}", self.id.unwrap_or(self.entry), self.error))
+    }
+
     fn log(&self) {
         tracing::error!(
             target: "dossier::queue", alarm = true, name = Kind::CommitRefused.name(), id = self.id, entry = self.entry, error = self.error, "commit refused"
@@ -255,6 +292,10 @@ impl Event for ConsumerShared<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(Kind::ConsumerShared, "", self.consumer.into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("consumer shared", "", self.consumer)
     }
 
     fn log(&self) {
@@ -288,6 +329,13 @@ impl Event for DeadLettersMany {
             return Some(Change::Clear(Kind::DeadLetters, ""));
         }
         Some(Change::Raise(Kind::DeadLetters, "", self.detail().into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        match self.dead >= self.threshold {
+            true => Noted::error("many dead letters", "", format!("{}; see dossier dlq list", self.dead)),
+            false => Noted::change("not many dead letters any more", "", self.dead.to_string()),
+        }
     }
 
     fn log(&self) {

@@ -3,7 +3,7 @@
 use tracing::Level;
 
 use crate::telemetry::alarms::{Change, Kind};
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// The process that ran nothing but this alert died of it. An alarm: the alert is tried again, and dead after `max_crashes` of these.
 #[derive(Debug)]
@@ -21,6 +21,10 @@ impl Event for SuspectDied<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(Kind::SuspectDied, "", format!("alert {}: {}", self.entry, self.how).into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("the process that ran a suspect alone died", "", format!("{}: {}", self.entry, self.how))
     }
 
     fn log(&self) {
@@ -51,6 +55,10 @@ impl Event for SuspectsWait<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(Kind::SuspectsWait, "", self.why.into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("suspects cannot be run and wait", "", self.why)
     }
 
     fn log(&self) {

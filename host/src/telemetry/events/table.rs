@@ -7,7 +7,7 @@ use tracing::Level;
 use super::micros;
 use crate::telemetry::alarms::{Change, Kind};
 use crate::telemetry::metrics::{TableLabel, unix_seconds};
-use crate::telemetry::{Event, Metrics, Told};
+use crate::telemetry::{Event, Metrics, Noted, Told};
 
 /// A table was loaded, or loaded again.
 #[derive(Debug)]
@@ -40,6 +40,12 @@ impl Event for TableLoaded<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Clear(Kind::TableRefused, self.table))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        let rows = self.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
+        let text = format!("{} ({:.12}){rows}", self.table, self.sha256);
+        Noted::change("table loaded", self.table, text)
     }
 
     fn log(&self) {
@@ -99,6 +105,10 @@ impl Event for TableRefused<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         Some(Change::Raise(Kind::TableRefused, self.table, self.why.into()))
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        Noted::error("table refused", self.table, format!("{}: {}", self.table, self.why))
     }
 
     fn log(&self) {
