@@ -131,7 +131,8 @@ impl Plugins {
     pub async fn reload(&self, setup: Arc<Setup>) -> Result<(), ReloadError> {
         let (reply, replied) = oneshot::channel();
         let gone = || ReloadError {
-            why: "the task that watches the plugins broke off; this is a defect of dossier, please report it".to_owned(),
+            why: "the task that watches the plugins broke off; this is a defect of dossier, please report it"
+                .to_owned(),
             again: false,
         };
         self.renewals.send(directory::Renewal { setup, reply }).await.map_err(|_| gone())?;

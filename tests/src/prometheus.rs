@@ -21,7 +21,9 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let folder = root().join("target/prometheus");
     let file = folder.join("usr/bin").join(name);
     if !file.is_file() {
-        unpack(&folder).with_context(|| format!("{name} is not on PATH; install prometheus (Debian: apt-get install prometheus)"))?;
+        unpack(&folder).with_context(|| {
+            format!("{name} is not on PATH; install prometheus (Debian: apt-get install prometheus)")
+        })?;
     }
     ensure!(file.is_file(), "the package has no {name}");
     Ok(file)

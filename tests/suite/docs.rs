@@ -126,7 +126,8 @@ fn every_configuration_in_the_documentation_has_only_settings_that_there_are() {
                 }
                 Event::End(TagEnd::CodeBlock) => {
                     let Some(block) = open.take() else { continue };
-                    let of_a_host = ["queue", "store", "host", "alert", "plugins", "admin", "log", "step", "http.", "tables."];
+                    let of_a_host =
+                        ["queue", "store", "host", "alert", "plugins", "admin", "log", "step", "http.", "tables."];
                     let head = |line: &str| line.trim_start_matches('[').to_owned();
                     let heads: Vec<_> = block.lines().filter(|line| line.starts_with('[')).map(head).collect();
                     if !heads.iter().any(|head| of_a_host.iter().any(|part| head.starts_with(part))) {
@@ -138,7 +139,9 @@ fn every_configuration_in_the_documentation_has_only_settings_that_there_are() {
                         .iter()
                         .map(ToString::to_string)
                         // A part of a configuration names what another part defines, and variables that are not set here.
-                        .filter(|said| said.contains("unknown key") || said.contains("invalid type") || said.contains("is no "))
+                        .filter(|said| {
+                            said.contains("unknown key") || said.contains("invalid type") || said.contains("is no ")
+                        })
                         .filter(|said| !said.contains("there is no"))
                         .collect();
                     assert!(wrong.is_empty(), "{}: {wrong:?}\n{block}", page.display());

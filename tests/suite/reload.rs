@@ -197,7 +197,13 @@ fn a_configuration_with_anything_wrong_in_it_changes_nothing() {
         (good.replace("[tables.t]", "[tables.u]"), "there is no table"),
         (good.replace("http = [\"api\"]", ""), "http"),
         (good.replace("do = \"lookup\"", "do = \"configure-loop\""), "would be refused"),
-        (good.replace("url = \"http://192.0.2.1:1\"", "url = \"http://192.0.2.1:1\"\nheaders = { A = \"${DOSSIER_NONE}\" }"), "DOSSIER_NONE"),
+        (
+            good.replace(
+                "url = \"http://192.0.2.1:1\"",
+                "url = \"http://192.0.2.1:1\"\nheaders = { A = \"${DOSSIER_NONE}\" }",
+            ),
+            "DOSSIER_NONE",
+        ),
         (format!("{good}\n[[step]]\nplugin = \"not-there\"\n"), "not-there.wasm is not there"),
         (String::from("\u{0}"), "live.toml:1"),
     ] {
@@ -221,7 +227,10 @@ fn a_step_whose_plugin_is_not_there_yet_is_taken_over_once_it_is() {
     let kind = Kind::Directory;
     let site = site(&kind);
     let host = start(&site);
-    let config = format!("{}\n[[step]]\nplugin = \"geo\"\ntables = [\"t\"]\nsettings = {{ table = \"t\" }}\n", numbered(&kind, 1, ""));
+    let config = format!(
+        "{}\n[[step]]\nplugin = \"geo\"\ntables = [\"t\"]\nsettings = {{ table = \"t\" }}\n",
+        numbered(&kind, 1, "")
+    );
     refused(&site, &host, &config, "geo.wasm is not there");
     assert!(one(&kind, &site, 0)["enrichment"]["geo"].is_null());
     site.install("geo");
@@ -262,7 +271,8 @@ fn how_alerts_are_read_and_what_their_calls_may_cost_change_with_the_configurati
     let kind = Kind::Directory;
     let site = site(&kind);
     let host = start(&site);
-    let config = numbered(&kind, 0, "[alert]\nid = [\"/key\"]\n").replace("{ number = 0 }", "{ do = \"loop\" }\nfuel = 1000\nrequired = false");
+    let config = numbered(&kind, 0, "[alert]\nid = [\"/key\"]\n")
+        .replace("{ number = 0 }", "{ do = \"loop\" }\nfuel = 1000\nrequired = false");
     put(&site, &config);
     serves(&host, &config);
     site.send(&alerts(5..6));

@@ -37,7 +37,8 @@ pub fn write(root: &Path) -> Result<()> {
 /// # Errors
 /// It is not.
 pub fn check_settings(root: &Path) -> Result<()> {
-    let found = fs::read_to_string(root.join(settings::PAGE)).with_context(|| format!("cannot read {}", settings::PAGE))?;
+    let found =
+        fs::read_to_string(root.join(settings::PAGE)).with_context(|| format!("cannot read {}", settings::PAGE))?;
     ensure!(found == settings::page(root)?, "{} is not what the types say; run `cargo xtask docs`", settings::PAGE);
     Ok(())
 }

@@ -55,7 +55,11 @@ struct Shown<'a> {
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn execute<W: Write>(command: &Command, config: impl FnOnce() -> anyhow::Result<Config>, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+pub fn execute<W: Write>(
+    command: &Command,
+    config: impl FnOnce() -> anyhow::Result<Config>,
+    out: &mut Out<W>,
+) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema => writeln!(out, "{}", serde_json::to_string_pretty(&schema::schema())?)?,
         Command::Show { changed, json } => {
@@ -85,8 +89,8 @@ fn written(config: &Config, settings: &[Setting]) -> String {
     let folder = config.file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| ".".to_owned(), |folder| printable(&folder.display().to_string()));
     let mut text = format!(
-        "# What {file} comes to, with dossier {} (sha256 {}).\n# Relative paths start at {folder}. \
-         Secrets are masked.\n",
+        "# What {file} comes to, with dossier {} (sha256 {}).\n# Relative paths start in {folder}/, and \
+         secrets are masked.\n",
         env!("CARGO_PKG_VERSION"),
         config.sha256
     );

@@ -84,10 +84,14 @@ mod tests {
     fn every_command_has_a_page_and_none_that_is_hidden() {
         let folder = tempfile::tempdir().unwrap();
         pages(Some(folder.path())).unwrap();
-        let mut names: Vec<_> =
-            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
-        for name in ["dossier.1", "dossier-run.1", "dossier-config-show.1", "dossier-dlq-replay.1", "dossier-plugin-new.1"] {
+        for name in
+            ["dossier.1", "dossier-run.1", "dossier-config-show.1", "dossier-dlq-replay.1", "dossier-plugin-new.1"]
+        {
             assert!(names.contains(&name.to_owned()), "{name} is not in {names:?}");
         }
         assert!(!names.iter().any(|name| name.contains("compile") || name.contains("trial")), "{names:?}");

@@ -65,7 +65,14 @@ pub(super) fn variants() -> Vec<String> {
     let redis = uncomment(&defaults.replace("#kind = \"directory\"", "kind = \"redis\""), 1, |key| key != "path");
     let short = uncomment(examples, 1, |_| true);
     let long = uncomment(&short, 2, |_| true);
-    vec![FILE.to_owned(), directory.clone(), redis.clone(), REDIS_EXAMPLES.to_owned(), directory + &short, redis + &long]
+    vec![
+        FILE.to_owned(),
+        directory.clone(),
+        redis.clone(),
+        REDIS_EXAMPLES.to_owned(),
+        directory + &short,
+        redis + &long,
+    ]
 }
 
 #[test]

@@ -139,7 +139,10 @@ pub struct Changes {
 impl<'a> Walk<'a> {
     fn section(&mut self, section: &Section<'a>) {
         let Some(properties) = section.schema["properties"].as_object() else { return };
-        let (inner, own): (Vec<_>, Vec<_>) = properties.iter().partition(|(_, schema)| is_section(schema));
+        let (inner, mut own): (Vec<_>, Vec<_>) = properties.iter().partition(|(_, schema)| is_section(schema));
+        // What must be said, such as a step's plugin, is what one looks for.
+        let required = section.schema["required"].as_array();
+        own.sort_by_key(|(key, _)| !required.is_some_and(|required| required.iter().any(|name| name == key.as_str())));
         // What stands directly in a section must come before the sections within it.
         for (key, schema) in own {
             self.setting(section, key, schema);
@@ -147,7 +150,8 @@ impl<'a> Walk<'a> {
         for (key, schema) in inner {
             let reload = section.reload || schema["x-reload"] == true;
             let there = section.table.and_then(|table| table.get(key));
-            let name = |of: &str| if section.name.is_empty() { of.to_owned() } else { format!("{}.{of}", section.name) };
+            let name =
+                |of: &str| if section.name.is_empty() { of.to_owned() } else { format!("{}.{of}", section.name) };
             let within = |segment: Option<Segment>| {
                 let own = std::iter::once(Segment::Name(key.clone())).chain(segment);
                 section.segments.iter().cloned().chain(own).collect::<Vec<_>>()
@@ -156,7 +160,12 @@ impl<'a> Walk<'a> {
                 let table = there.and_then(Value::as_table);
                 self.section(&Section { segments: within(None), name: name(key), schema, table, reload });
             }
-            for (each, table) in there.filter(|_| schema["additionalProperties"].is_object()).and_then(Value::as_table).into_iter().flatten() {
+            for (each, table) in there
+                .filter(|_| schema["additionalProperties"].is_object())
+                .and_then(Value::as_table)
+                .into_iter()
+                .flatten()
+            {
                 let (segments, name) = (within(Some(Segment::Name(each.clone()))), name(&format!("{key}.{each}")));
                 let schema = &schema["additionalProperties"];
                 self.section(&Section { segments, name, schema, table: table.as_table(), reload });
@@ -288,7 +297,8 @@ fn shown(
 fn masked(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         let word = text.split("${").next().unwrap_or_default();
-        let plain = word.is_empty() || (word.ends_with(' ') && word.trim().bytes().all(|byte| byte.is_ascii_alphabetic()));
+        let plain =
+            word.is_empty() || (word.ends_with(' ') && word.trim().bytes().all(|byte| byte.is_ascii_alphabetic()));
         let variables = text.strip_prefix(word).is_some_and(is_variable);
         return if plain && variables { text.to_owned() } else { MASK.to_owned() };
     };

@@ -91,9 +91,7 @@ impl Loader {
     pub(super) fn renewed(&self, config: Arc<Config>) -> Result<Self, PluginsError> {
         let sandbox = match self.sandbox.fits(&config) {
             true => Arc::clone(&self.sandbox),
-            false => {
-                Arc::new(Sandbox::new(&config).map_err(|error| PluginsError::Engine(format!("{error:#}")))?)
-            }
+            false => Arc::new(Sandbox::new(&config).map_err(|error| PluginsError::Engine(format!("{error:#}")))?),
         };
         Ok(Self {
             sandbox,

@@ -154,6 +154,8 @@ metrics! {
         "config_reloads", "Times that another configuration was taken over while the host ran";
     config_refusals: Counter = Counter::default(),
         "config_refusals", "Times that the configuration's file was refused while the host ran";
+    config_unchanged: Counter = Counter::default(),
+        "config_unchanged", "Times that the configuration's file was found to be what serves, when somebody asked or after it was refused";
     config_refused: Gauge = Gauge::default(),
         "config_refused", "1 while the configuration's file is not what serves, because it is refused";
     config_loaded: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(),
@@ -188,6 +190,8 @@ metrics! {
         "table_reloads", "Times that a table was loaded again";
     table_refusals: Family<TableLabel, Counter> = Family::default(),
         "table_refusals", "Files of tables that were refused";
+    table_drops: Family<TableLabel, Counter> = Family::default(),
+        "table_drops", "Times that a table went because the configuration names it no longer";
     http_requests: Family<RequestLabels, Counter> = Family::default(),
         "http_requests", "HTTP requests of plugins by outcome";
     http_answers: Family<SourceLabels, Counter> = Family::default(),

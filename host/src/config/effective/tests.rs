@@ -18,7 +18,9 @@ fn find<'a>(settings: &'a [Setting], name: &str) -> &'a Setting {
 
 #[test]
 fn what_is_shown_says_the_same_as_what_was_read() {
-    for text in variants().iter().map(String::as_str).chain(["", "[queue]\nkind = \"redis\"", "[http.a]\nurl = \"http://a/\""]) {
+    for text in
+        variants().iter().map(String::as_str).chain(["", "[queue]\nkind = \"redis\"", "[http.a]\nurl = \"http://a/\""])
+    {
         let text = text.replace("${ABUSEIPDB_KEY}", "key").replace("${DOSSIER_ADMIN_TOKEN}", "a-token-for-the-tests");
         // A header's value is masked, which is the only thing that may be different.
         let masked = text.replace("\"key\"", "\"****************\"");

@@ -129,7 +129,9 @@ impl Directory {
         // What is being loaded for the configuration before is looked at again.
         self.loads = tokio::task::JoinSet::new();
         let there: BTreeSet<_> = loads.iter().map(|load| load.plugin.clone()).chain(alike.iter().cloned()).collect();
-        for (plugin, _) in self.entries.iter().filter(|(plugin, entry)| entry.serving.is_some() && !there.contains(*plugin)) {
+        for (plugin, _) in
+            self.entries.iter().filter(|(plugin, entry)| entry.serving.is_some() && !there.contains(*plugin))
+        {
             let policy = "the configuration asks for it no longer";
             self.telemetry.emit(&PluginRemoved { plugin, policy, serves_on: false });
         }
@@ -191,7 +193,8 @@ const GONE: &str = "its file is gone";
 async fn load_one(loader: &Loader, wanted: Wanted) -> Result<Option<Load>, ReloadError> {
     let Wanted { plugin, found, serving, required_by } = wanted;
     let started = Instant::now();
-    let loaded = |found: Found, took: Duration, outcome| Ok(Some(Load { plugin: plugin.clone(), found, took, outcome }));
+    let loaded =
+        |found: Found, took: Duration, outcome| Ok(Some(Load { plugin: plugin.clone(), found, took, outcome }));
     let folder = &loader.config.plugins.dir;
     let Some(mut found) = found else {
         // One that serves from memory serves on, as long as it is needed.

@@ -56,6 +56,7 @@ pub struct ConfigUnchanged<'a> {
 
 impl Event for ConfigUnchanged<'_> {
     fn count(&self, metrics: &Metrics) {
+        metrics.config_unchanged.inc();
         metrics.config_refused.set(0);
     }
 

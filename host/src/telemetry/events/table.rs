@@ -82,6 +82,7 @@ impl Event for TableDropped<'_> {
         metrics.table_rows.remove(&label);
         metrics.table_duplicates.remove(&label);
         metrics.table_loaded.remove(&label);
+        metrics.table_drops.get_or_create(&label).inc();
     }
 
     fn log(&self) {

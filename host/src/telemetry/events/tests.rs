@@ -103,6 +103,7 @@ fn the_list_of_all_events_has_them_all() {
     let sources = [
         include_str!("alarm.rs"),
         include_str!("alert.rs"),
+        include_str!("config.rs"),
         include_str!("host.rs"),
         include_str!("http.rs"),
         include_str!("plugin.rs"),
