@@ -1,19 +1,24 @@
 //! The command line: what people type, and what they are told. Reads the arguments and the configuration, calls what does
 //! the work, and turns its end into an exit code. It decides nothing about alerts.
 //!
-//! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 130 interrupted.
+//! Exit codes: 0 done, 1 it failed or found problems, 2 the command line makes no sense, 3 not yet (`explain`), 130 interrupted.
 
 pub mod compile;
 pub(crate) mod config;
 mod dlq;
+mod doctor;
+mod explain;
 mod host;
 mod manual;
 #[cfg(test)]
 pub(crate) mod memory;
+mod original;
 mod output;
 mod plugin;
+mod reenrich;
 mod run;
 mod send;
+mod sheet;
 mod status;
 mod tap;
 mod top;
@@ -64,6 +69,8 @@ Examples:
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
   dossier top                          What a running host does, as it does it
+  dossier explain ID                   One alert's whole story
+  dossier doctor                       What endangers alerts, or stops work?
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?";
 
@@ -74,6 +81,8 @@ Examples:
   dossier run                          Enrich what arrives, until Ctrl-C
   dossier status                       How much waits, how much is done
   dossier top                          What a running host does, as it does it
+  dossier explain ID                   One alert's whole story
+  dossier doctor                       What endangers alerts, or stops work?
   dossier dlq list                     What could not be enriched, and why
   dossier verify --ids sent.ids        Is everything that was sent where it should be?
 
@@ -169,6 +178,12 @@ Examples:
         command: config::Command,
     },
 
+    /// Look at everything that a host stands on, and say what endangers alerts or stops work, and what to do
+    ///
+    /// The configuration, the queue and its server, this machine, the plugins with their grants, the tables with their ages, the HTTP
+    /// interfaces, the host that runs here. Changes nothing; asks each HTTP interface once whether it answers, without credentials.
+    Doctor(doctor::Arguments),
+
     /// Show how much waits, how much is done and how much failed
     Status(status::Arguments),
 
@@ -184,6 +199,11 @@ Examples:
     /// elsewhere. The host waits for nobody: what comes faster than it is read, or faster than 1,000 in a second, is left out, and
     /// the standard error says how many. What is shown holds whole alerts.
     Tap(tap::Arguments),
+    /// Tell one alert's whole story: what was found in it, what each step answered, the verdict, and how it came to that
+    ///
+    /// Looks for the id in the store, in the dead letters and in what waits, and tells of all that share it: a record and a dead letter,
+    /// and alerts with other bytes, which are stored as <id>~<hash>. The page keeps to the width of the terminal; in colours only there.
+    Explain(explain::Arguments),
 
     /// Compare what was sent with what is stored, dead and waiting
     ///
@@ -210,6 +230,16 @@ Examples:
         #[command(subcommand)]
         command: dlq::Command,
     },
+
+    /// Enrich stored alerts anew, where a plugin has answered them that is mended since
+    ///
+    /// Sends stored alerts through the pipeline again. Each record stays until the new one takes its place under the same id, in one atomic
+    /// step, and tells of the old one in its history. An alert that fails this time keeps the record that it has, and the host's log says why.
+    /// Only records from before this began are taken, each once. When it is killed, nothing is lost or doubled, and the same command goes
+    /// on.
+    ///
+    /// All filters must fit: with --step and --digest together, that step by that version.
+    Reenrich(reenrich::Arguments),
 
     /// Write a plugin: begin one, build it, look at it, try it
     ///
@@ -260,6 +290,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         Work::Run { until_empty, watch } => {
             run::run(Config::load(file)?, until_empty, watch.map(|folder| run::Watched { folder })).await
         }
+        Work::Doctor(arguments) => doctor::doctor(file, &arguments, &mut out).await,
         Work::Validate => validate::validate(file, &mut out).await,
         Work::Config { command } => config::execute(&command, || Ok(Config::load(file)?), &mut out),
         Work::Send(arguments) => {
@@ -274,6 +305,10 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         }
         Work::Top(arguments) => top::top(file, &arguments, &mut out).await,
         Work::Tap(arguments) => tap::tap(file, &arguments, &mut out).await,
+        Work::Explain(arguments) => {
+            let config = Config::load(file)?;
+            with_queue(&config, async |queue| explain::explain(queue, &config, &arguments, &mut out).await).await
+        }
         Work::Verify(arguments) => {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| verify::verify(queue, &config, &arguments, &mut out).await).await
@@ -281,6 +316,10 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         Work::Dlq { command } => {
             let config = Config::load(file)?;
             with_queue(&config, async |queue| dlq::execute(queue, &config, command, &mut out).await).await
+        }
+        Work::Reenrich(arguments) => {
+            let config = Config::load(file)?;
+            with_queue(&config, async |queue| reenrich::reenrich(queue, &arguments, &mut out).await).await
         }
         Work::Plugin { command } => plugin::execute(command, file, &mut out).await,
     };

@@ -12,6 +12,7 @@ mod failpoint;
 
 pub mod admin;
 pub mod alert;
+pub mod checkup;
 pub mod cli;
 pub mod config;
 pub mod dead_letter;

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::checkup::{Gravity, Observation};
 use crate::config::{Finding, QueueConfig, QueueKind};
 use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, Reason};
@@ -47,8 +48,13 @@ pub struct Delivery {
     pub deliveries: u32,
     /// How often it was processed to its end before it was replayed; 0 at first.
     pub attempts: u32,
-    /// How it failed then. Where producers write beside an alert, they can write this as well.
+    /// What became of it then. Where producers write beside an alert, they can write this as well.
     pub history: History,
+    /// The context of the producer's trace (<https://www.w3.org/TR/trace-context/#traceparent-header>), as it wrote it.
+    pub traceparent: Option<String>,
+    /// The record that it is to take the place of, if it was sent to be enriched anew. Where producers write, they can write this as
+    /// well; the queue looks whether it is so.
+    pub replaces: Option<Replaces>,
     /// When a host first saw it, if one did before.
     pub first_seen: Option<Timestamp>,
     /// How long it waited; zero where the clocks make no sense.
@@ -57,6 +63,43 @@ pub struct Delivery {
     pub suspect: bool,
     /// What only the queue understands: locks and leases, released when the delivery is dropped.
     pub receipt: Box<dyn Any + Send + Sync>,
+}
+
+/// A record that another is to take the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaces {
+    /// What tells this record from a later one of the same alert: its entry in the store, or the SHA-256 of its file.
+    pub record: String,
+    /// The id that it is stored under.
+    pub id: String,
+}
+
+/// A stored alert that is to be enriched anew.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// The record as it was found: [`Held::key`] and its bytes.
+    pub held: Held,
+    /// The id that it is stored under.
+    pub id: String,
+    /// The alert in it.
+    pub alert: Bytes,
+    /// How often the alert was processed to its end.
+    pub attempts: u32,
+    /// When a host received it.
+    pub first_seen: Timestamp,
+    /// What became of it until now, with the record that is to be replaced.
+    pub history: History,
+}
+
+/// What became of an alert that was to be enriched anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resent {
+    /// It waits in the queue.
+    Sent,
+    /// It is on its way already.
+    Waits,
+    /// Its record is not that one any more.
+    Gone,
 }
 
 /// What a delivery holds.
@@ -100,6 +143,10 @@ pub enum Committed {
     Conflict(String),
     /// The same alert was stored before: let go of, not stored again.
     Duplicate,
+    /// Stored in the place of the record that it replaces.
+    Replaced,
+    /// It failed, and the record that it was to replace stays as it was; let go of.
+    Kept,
     /// In the dead letters.
     Dead,
     /// Another host took it over meanwhile: nothing was changed.
@@ -188,6 +235,8 @@ pub struct Flow {
     pub dead: u64,
     /// Alerts that were let go of because they were stored before.
     pub duplicates: u64,
+    /// Alerts that were to be enriched anew and failed: let go of, their records as they were.
+    pub kept: u64,
 }
 
 /// A way through one [`Place`], a page at a time. Changes nothing, and holds nobody up: what comes or goes meanwhile may be
@@ -265,6 +314,13 @@ pub trait Queue: Send + Sync + 'static {
     /// [`QueueError`]; it is where it was.
     async fn replay(&self, key: &str) -> Result<bool, QueueError>;
 
+    /// Sends a stored alert through the pipeline again. Its record stays until the new one takes its place, under the same id and in one
+    /// atomic step; if it fails this time, the record stays for good.
+    ///
+    /// # Errors
+    /// [`QueueError`]; it may have been sent.
+    async fn reenrich(&self, again: &Again) -> Result<Resent, QueueError>;
+
     /// Deletes a dead letter for good; false when it is gone already.
     ///
     /// # Errors
@@ -276,6 +332,15 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`QueueError`].
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError>;
+
+    /// Reads the store: the records with this alert id, and those beside them whose id is `<id>~…`: other alerts with the same id, or
+    /// alerts whose own id says so.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
+        walk_for(self.walk(Place::Store), id).await
+    }
 
     /// Begins a way through all that lies in a place, in no particular order.
     fn walk(&self, place: Place) -> Box<dyn Walk + '_>;
@@ -312,6 +377,30 @@ pub trait Queue: Send + Sync + 'static {
     async fn close(&self) -> Result<(), QueueError>;
 }
 
+/// The records on a way through the store that are stored under an id or beside it: the slow way, which always works.
+async fn walk_for(mut walk: Box<dyn Walk + '_>, id: &str) -> Result<Vec<Held>, QueueError> {
+    let mut found = Vec::new();
+    loop {
+        let page = walk.next().await?;
+        if page.is_empty() {
+            return Ok(found);
+        }
+        let is_its = |held: &Held| held.bytes.as_deref().is_some_and(|record| is_beside(record, id));
+        found.extend(page.into_iter().filter(is_its));
+    }
+}
+
+/// Whether a record is stored under this id, or as `<id>~…`.
+fn is_beside(record: &[u8], id: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        id: std::borrow::Cow<'a, str>,
+    }
+    let head: Result<Head<'_>, _> = serde_json::from_slice(record);
+    head.is_ok_and(|head| head.id.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('~')))
+}
+
 /// Opens the queue of a configuration: connects, and makes what is missing.
 ///
 /// # Errors
@@ -332,15 +421,16 @@ pub fn shared_answers(config: &QueueConfig, telemetry: &Arc<Telemetry>) -> Optio
     }
 }
 
-/// Looks at the queue without changing it: what `dossier validate` shows.
-pub async fn check(config: &QueueConfig) -> Vec<String> {
+/// Looks at the queue without changing it: what `dossier validate` and `dossier doctor` show.
+pub async fn check(config: &QueueConfig) -> Vec<Observation> {
     match &config.kind {
         QueueKind::Directory { path } => directory::check(path).await,
-        QueueKind::Redis(redis) => redis::check(redis).await,
+        QueueKind::Redis(redis) => redis::check(redis, config.dlq_alarm).await,
     }
 }
 
-/// Turns what [`check`] found into findings about the configuration.
-pub fn findings(config: &crate::config::Config, problems: Vec<String>) -> Vec<Finding> {
-    problems.into_iter().map(|problem| config.finding(None, format!("queue: {problem}"))).collect()
+/// Turns what [`check`] found broken into findings about the configuration.
+pub fn findings(config: &crate::config::Config, observations: &[Observation]) -> Vec<Finding> {
+    let broken = observations.iter().filter(|observation| observation.gravity == Gravity::Broken);
+    broken.map(|broken| config.finding(None, format!("queue: {}", broken.line()))).collect()
 }

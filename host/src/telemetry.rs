@@ -16,6 +16,7 @@ pub mod redact;
 pub mod relay;
 pub mod tap;
 mod throttle;
+pub mod traces;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +27,7 @@ use tracing::Level;
 
 use self::alarms::{Alarms, Change, Kind};
 pub use self::distribution::Reading;
-use self::events::{AlarmCleared, AlarmRaised};
+use self::events::{AlarmCleared, AlarmRaised, AlertFinished, TracesLost};
 use self::logging::{LogError, LogSink};
 pub use self::metrics::Metrics;
 use self::noted::Memory;
@@ -36,6 +37,7 @@ use self::redact::Masks;
 use self::relay::{Relay, Relayed};
 use self::tap::Taps;
 use self::throttle::Throttle;
+use self::traces::{Traces, Trail};
 use crate::dead_letter::Reason;
 use crate::queue::Depth;
 
@@ -107,6 +109,8 @@ pub struct Telemetry {
     listener: Option<Listener>,
     /// Takes events to the host, where this process is not the host.
     relay: Option<Relay>,
+    /// None: nobody asked for traces.
+    traces: Option<Traces>,
     memory: Memory,
     taps: Arc<Taps>,
     /// What bounds the alerts in flight, and how many there may be; none before there is a worker.
@@ -129,6 +133,7 @@ impl Default for Telemetry {
             sink: None,
             listener: None,
             relay: None,
+            traces: None,
             memory: Memory::default(),
             taps: Arc::default(),
             slots: OnceLock::new(),
@@ -147,6 +152,28 @@ impl Telemetry {
     #[must_use]
     pub fn with_listener(self, listener: Listener) -> Self {
         Self { listener: Some(listener), ..self }
+    }
+
+    /// The same with traces.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// Where spans go, if they go anywhere.
+    pub fn traces(&self) -> Option<&Traces> {
+        self.traces.as_ref()
+    }
+
+    /// Tells of an alert's end, and hands its trace over where somebody wants it.
+    pub fn finished(&self, event: &AlertFinished<'_>, trail: &Trail<'_>) {
+        self.emit(event);
+        if let Some(traces) = &self.traces {
+            let lost = traces.alert(event, trail);
+            if lost > 0 {
+                self.emit(&TracesLost { spans: lost, error: "too many wait to be sent" });
+            }
+        }
     }
 
     /// Telemetry of a process that runs alerts for the host: it counts and logs nothing by itself.

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod author;
+pub mod collector;
 pub mod guest;
 pub mod happened;
 pub mod host;

@@ -3,6 +3,7 @@
 //!
 //! A host is cut at a failpoint by `dossier-failpoints`, the same program built for tests; the host that comes after it is `dossier`.
 
+mod again;
 mod clock;
 mod disk;
 mod hosts;

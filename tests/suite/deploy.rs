@@ -179,7 +179,10 @@ fn the_chart_is_rendered_with_every_switch_on_and_off() {
         let mut arguments = vec!["template", "mine"];
         arguments.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
         let output = helm(&arguments).expect("helm runs");
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
     };
     let (fine, plain) = render(&[secret]);
     assert!(fine && plain.contains("kind: Deployment") && plain.contains("kind: PodDisruptionBudget"), "{plain}");

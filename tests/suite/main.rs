@@ -1,6 +1,7 @@
 //! Every end-to-end test in one binary: the real `dossier`, plugins built from source, a `redis-server` for each test.
 
 mod admin;
+mod alarms;
 mod authors;
 mod bench;
 mod contract;
@@ -14,6 +15,7 @@ mod languages;
 mod ledger;
 mod mix;
 mod model;
+mod oncall;
 mod operations;
 mod plugin_faults;
 mod plugins;
@@ -21,7 +23,10 @@ mod probation;
 mod queues;
 mod redis_faults;
 mod redis_queue;
+mod reenrich;
 mod reload;
 mod replays;
+mod secrets;
 mod top;
+mod tracing;
 mod tutorial;

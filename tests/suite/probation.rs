@@ -83,7 +83,9 @@ fn notice(host: &Host) -> Option<String> {
     let (status, body) = host.get("/readyz");
     assert_eq!(status, 200, "{body}");
     let body: Value = serde_json::from_str(&body).expect("it is JSON");
-    Some(body["notices"]["plugin guest"].as_str()?.to_owned())
+    let notices = body.get("notices")?.as_object()?.iter().filter(|(alarm, _)| alarm.ends_with(" guest"));
+    Some(notices.filter_map(|(_, notice)| notice.as_str()).collect::<Vec<_>>().join("; "))
+        .filter(|said| !said.is_empty())
 }
 
 fn noticed(host: &Host, what: &str) {
@@ -119,6 +121,7 @@ fn a_bad_version_is_taken_out(kind: &Kind, probation: &str, calls: u32, failures
     send(&site, calls..calls + 40);
     let line = told(&host, "plugin taken out; replay what it failed on with dossier dlq replay --digest", &bad);
     assert_eq!(field(&line, "alarm"), Some(&json!(true)), "{line}");
+    assert_eq!(field(&line, "name"), Some(&json!("plugin-taken-out")), "{line}");
     assert_eq!(field(&line, "instead_sha256"), Some(&json!(sha256_hex(&first))), "{line}");
     for (series, value) in [
         ("dossier_plugin_rollbacks_total{plugin=\"guest\"}", 1.0),
@@ -132,7 +135,7 @@ fn a_bad_version_is_taken_out(kind: &Kind, probation: &str, calls: u32, failures
     let asking = format!("{}[admin]\naddress = \"{}\"\n", kind.config(), host.admin());
     site.write("asking.toml", asking.as_bytes());
     let status = site.succeed(&["--config", "asking.toml", "status"]);
-    assert!(status.contains("host       ready") && status.contains("plugin guest: its file is refused"), "{status}");
+    assert!(status.contains("host       ready") && status.contains("plugin-taken-out guest: version "), "{status}");
     let dead = site.status()["dead"].as_u64().expect("a number");
     assert!((failures..=40).contains(&dead), "{dead}");
     send(&site, calls + 40..calls + 60);

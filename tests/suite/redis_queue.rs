@@ -1,5 +1,6 @@
 //! The Redis queue against a real redis-server of each test's own.
 
+mod again;
 mod bench;
 mod commit;
 mod dead;

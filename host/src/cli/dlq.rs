@@ -1,10 +1,10 @@
 //! `dossier dlq`: what people ask of the dead letters, and how they name them. What is done to them is the queue's job.
 
-mod change;
+pub(super) mod change;
 mod list;
 mod rehearse;
 mod replay;
-mod show;
+pub(super) mod show;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -84,7 +84,7 @@ pub struct Filter {
 }
 
 /// A SHA-256 or the beginning of one, in lower case.
-fn digest(text: &str) -> Result<String, String> {
+pub(super) fn digest(text: &str) -> Result<String, String> {
     if !(8..=64).contains(&text.len()) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err("a digest has 8 to 64 hexadecimal digits, as `dossier dlq show` and the log print them".to_owned());
     }
@@ -166,19 +166,19 @@ pub async fn execute<W: Write>(
 }
 
 /// All dead letters, the oldest first, a page at a time.
-struct Pages<'a> {
+pub(super) struct Pages<'a> {
     queue: &'a dyn Queue,
     after: Option<String>,
     done: bool,
 }
 
 impl<'a> Pages<'a> {
-    fn new(queue: &'a dyn Queue) -> Self {
+    pub(super) fn new(queue: &'a dyn Queue) -> Self {
         Self { queue, after: None, done: false }
     }
 
     /// The next page; none at the end.
-    async fn next(&mut self) -> Result<Option<Vec<Dead>>, QueueError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Dead>>, QueueError> {
         if self.done {
             return Ok(None);
         }
@@ -192,7 +192,7 @@ impl<'a> Pages<'a> {
 }
 
 /// Whether a dead letter is named: by its key, or by its alert's id.
-fn is_named(dead: &Dead, ids: &[String]) -> bool {
+pub(super) fn is_named(dead: &Dead, ids: &[String]) -> bool {
     ids.iter().any(|id| *id == dead.key || Some(id) == dead.letter.id.as_ref())
 }
 
@@ -223,7 +223,7 @@ async fn find(queue: &dyn Queue, ids: &[String], mut take: impl FnMut(Dead)) -> 
 }
 
 /// A dead letter as one JSON object, for scripts.
-fn json(dead: &Dead) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
+pub(super) fn json(dead: &Dead) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
     let mut object = serde_json::Map::new();
     object.insert("key".to_owned(), dead.key.as_str().into());
     object.insert("size".to_owned(), dead.size.into());
@@ -231,4 +231,16 @@ fn json(dead: &Dead) -> anyhow::Result<serde_json::Map<String, serde_json::Value
         object.extend(letter);
     }
     Ok(object)
+}
+
+/// The same with the original: as `body`, or as `body_hex` if it is no text.
+pub(super) fn with_body(
+    mut object: serde_json::Map<String, serde_json::Value>,
+    body: &[u8],
+) -> serde_json::Map<String, serde_json::Value> {
+    match std::str::from_utf8(body) {
+        Ok(text) => object.insert("body".to_owned(), text.into()),
+        Err(_) => object.insert("body_hex".to_owned(), hex::encode(body).into()),
+    };
+    object
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, FailedStep, Reason, SCHEMA};
-use crate::queue::{Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Settled, Walk};
+use crate::queue::{Again, Committed, Dead, Delivery, Depth, Held, Place, Queue, QueueError, Resent, Settled, Walk};
 
 /// The queue: what waits, and what is dead.
 #[derive(Default)]
@@ -161,6 +161,19 @@ impl Queue for MemoryQueue {
             lock(&self.waiting).push(body);
         }
         Ok(true)
+    }
+
+    async fn reenrich(&self, again: &Again) -> Result<Resent, QueueError> {
+        let stored = lock(&self.stored).iter().any(|(_, record)| Some(record) == again.held.bytes.as_ref());
+        if !stored {
+            return Ok(Resent::Gone);
+        }
+        let mut waiting = lock(&self.waiting);
+        if waiting.contains(&again.alert) {
+            return Ok(Resent::Waits);
+        }
+        waiting.push(again.alert.clone());
+        Ok(Resent::Sent)
     }
 
     async fn discard(&self, key: &str) -> Result<bool, QueueError> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+pub use crate::checkup::rough;
 use crate::config::QueueKind;
 
 /// The standard output, buffered. Whoever reads it may leave early (`| head`): what is written then goes nowhere, and
@@ -146,17 +147,6 @@ pub fn duration(duration: Duration) -> String {
         60..3_600 => format!("{} m {} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {} m", seconds / 3_600, seconds % 3_600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
-/// The same in its largest unit alone, rounded down.
-pub fn rough(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} m", seconds / 60),
-        3_600..86_400 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
     }
 }
 

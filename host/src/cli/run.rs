@@ -23,6 +23,7 @@ use crate::queue::{self, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{HostStarted, HostStopping, QueueTrouble};
+use crate::telemetry::traces::Traces;
 use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
 use crate::worker::trial::process::Processes;
@@ -32,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How much longer than its grace a host may take to stop: to commit what is done, to give back the rest, to write the log.
 const LAST_RESORT: Duration = Duration::from_secs(15);
+
+/// How long the last spans may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a person watches.
 pub struct Watched {
@@ -50,8 +54,15 @@ pub async fn run(config: Config, until_empty: bool, watched: Option<Watched>) ->
         return run_watched(config, until_empty, watched).await;
     }
     let log = logging::init(&config.log)?;
-    let telemetry = Arc::new(Telemetry::new(log.sink()));
-    let done = work(config, telemetry, until_empty).await;
+    let (traces, sender) = Traces::new(&config.telemetry)?.unzip();
+    let telemetry = Arc::new(Telemetry::new(log.sink()).with_traces(traces));
+    if let Some(sender) = sender {
+        tokio::spawn(sender.run(Arc::clone(&telemetry)));
+    }
+    let done = work(config, Arc::clone(&telemetry), until_empty).await;
+    if let Some(traces) = telemetry.traces() {
+        traces.flush(FAREWELL).await;
+    }
     // What was logged last, the reason of a failure perhaps, must not be lost with the process.
     log.close()?;
     done

@@ -14,13 +14,27 @@ use crate::telemetry::{Telemetry, logging};
 use super::FAILED;
 use super::output::{Out, count, place, printable};
 
-/// Shows every problem, or what is fine.
+/// What was found out about a configuration and the files that it names. The queue is not looked at.
+pub struct Examined {
+    /// The configuration, if it can be read at all; one that has findings must not be run.
+    pub config: Option<Arc<Config>>,
+    /// All that is wrong.
+    pub findings: Vec<Finding>,
+    /// The tables, if all can be loaded.
+    pub tables: Arc<Snapshot>,
+    /// The steps whose plugins are there.
+    pub steps: Vec<CheckedStep>,
+}
+
+/// Looks at a configuration, its tables and its plugins, as a host would at its start.
 ///
 /// # Errors
-/// The output cannot be written, or a table's loader panicked.
-pub async fn validate<W: Write>(file: &Path, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+/// A table's loader panicked.
+pub async fn examine(file: &Path) -> anyhow::Result<Examined> {
     let (config, mut findings) = Config::examine(file);
-    let Some(config) = config else { return write_findings(&findings, out) };
+    let Some(config) = config else {
+        return Ok(Examined { config: None, findings, tables: Arc::default(), steps: Vec::new() });
+    };
     let config = Arc::new(config);
     findings.extend(logging::filter(&config.log).err().map(|error| config.finding(None, error.to_string())));
     let tables = load_tables(&config).await?.unwrap_or_else(|wrong| {
@@ -29,7 +43,17 @@ pub async fn validate<W: Write>(file: &Path, out: &mut Out<W>) -> anyhow::Result
     });
     let (wrong, steps) = plugin::check(&config).await;
     findings.extend(wrong);
-    findings.extend(queue::findings(&config, queue::check(&config.queue).await));
+    Ok(Examined { config: Some(config), findings, tables, steps })
+}
+
+/// Shows every problem, or what is fine.
+///
+/// # Errors
+/// The output cannot be written, or a table's loader panicked.
+pub async fn validate<W: Write>(file: &Path, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
+    let Examined { config, mut findings, tables, steps } = examine(file).await?;
+    let Some(config) = config else { return write_findings(&findings, out) };
+    findings.extend(queue::findings(&config, &queue::check(&config.queue).await));
     if !findings.is_empty() {
         // In the order of the file; then what has no line, then what is wrong elsewhere.
         findings.sort_by_key(|finding| (finding.file != config.file, finding.line.unwrap_or(usize::MAX)));
@@ -86,7 +110,7 @@ fn write_summary<W: Write>(
 }
 
 /// `geo: plugin geo 0.1.0, enrich`.
-fn describe(step: &StepConfig, checked: Option<&CheckedStep>) -> String {
+pub fn describe(step: &StepConfig, checked: Option<&CheckedStep>) -> String {
     let enricher = checked.and_then(|checked| Some((checked, checked.step.enricher.as_ref()?)));
     let mut parts = match enricher {
         Some((checked, enricher)) => vec![

@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::Finding;
 use super::place::Place;
 use super::value::{ByteCount, PeriodOrOff, RateText, Text};
-use super::Finding;
 
 /// How long answers are shared, where nothing is said.
 const LIFE: Duration = Duration::from_secs(300);

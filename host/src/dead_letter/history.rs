@@ -1,4 +1,5 @@
-//! Earlier failures of an alert that was replayed: what stands in its record, and in its dead letter when it fails again.
+//! What became of an alert before: failures that a replay followed, and records that another took the place of. It stands in the alert's
+//! record, and in its dead letter when it fails again.
 //!
 //! On the way it lies where producers write too, so it is bounded by its type, and nothing is decided by what it says.
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DeadLetter, Reason};
 
-/// How many failures are kept: the last ones. [`DeadLetter::attempts`] counts all of them.
+/// How many events are kept: the last ones. [`DeadLetter::attempts`] counts all of them.
 pub const KEPT: usize = 10;
 
 /// How many bytes of a detail are kept.
@@ -19,12 +20,50 @@ const WORD: usize = 100;
 /// The largest text that is read as a history, in bytes. One that this host writes is smaller, whatever it holds.
 pub const MAX_TEXT: usize = 64 << 10;
 
-/// Earlier failures, the oldest first: no more than [`KEPT`], each cut to a bound.
+/// What came before, the oldest first: no more than [`KEPT`] events, each cut to a bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<Failure>", into = "Vec<Failure>")]
-pub struct History(Vec<Failure>);
+#[serde(from = "Vec<Event>", into = "Vec<Event>")]
+pub struct History(Vec<Event>);
 
-/// One of them: the parts of its dead letter that tell why.
+/// One end that an alert came to, and that was not its last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// It failed, and was replayed.
+    Failure(Failure),
+    /// It was stored, and enriched anew.
+    Replaced(Replaced),
+}
+
+/// A record that was: what it said, and what it was replaced for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// When it was sent again to be enriched anew.
+    pub replaced_at: Timestamp,
+    /// When the record was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+    /// Its verdict's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// Its verdict's score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<u8>,
+    /// The step whose result was the reason, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Its plugin's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Its plugin's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// SHA-256 of its plugin's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// A failure: the parts of its dead letter that tell why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// When it failed.
@@ -51,7 +90,7 @@ impl History {
     /// Reads what [`Self::to_json`] wrote, or what anybody else did.
     ///
     /// # Errors
-    /// The text is larger than [`MAX_TEXT`], or no list of failures.
+    /// The text is larger than [`MAX_TEXT`], or no list of events.
     pub fn from_json(text: &[u8]) -> Result<Self, String> {
         if text.len() > MAX_TEXT {
             return Err(format!("it is larger than {MAX_TEXT} bytes"));
@@ -67,9 +106,18 @@ impl History {
         serde_json::to_string(&self.0)
     }
 
-    /// The failures, the oldest first.
-    pub fn failures(&self) -> &[Failure] {
+    /// What came before, the oldest first.
+    pub fn events(&self) -> &[Event] {
         &self.0
+    }
+
+    /// The failures alone, the oldest first.
+    pub fn failures(&self) -> Vec<Failure> {
+        let failure = |event: &Event| match event {
+            Event::Failure(failure) => Some(failure.clone()),
+            Event::Replaced(_) => None,
+        };
+        self.0.iter().filter_map(failure).collect()
     }
 
     /// Whether there are none.
@@ -81,14 +129,21 @@ impl History {
     #[must_use]
     pub fn with(mut self, others: Self) -> Self {
         self.0.extend(others.0);
-        self.0.sort_by_key(|failure| failure.failed_at);
+        self.0.sort_by_key(Event::at);
+        Self::from(self.0)
+    }
+
+    /// These, and then a record that another is to take the place of.
+    #[must_use]
+    pub fn and_replaced(mut self, replaced: Replaced) -> Self {
+        self.0.push(Event::Replaced(replaced));
         Self::from(self.0)
     }
 
     /// These, and then what a dead letter tells of.
     fn and(mut self, letter: &DeadLetter) -> Self {
         let step = letter.step.as_ref();
-        self.0.push(Failure {
+        self.0.push(Event::Failure(Failure {
             failed_at: letter.failed_at,
             reason: letter.reason,
             step: step.map(|step| step.step.clone()),
@@ -96,7 +151,7 @@ impl History {
             version: step.map(|step| step.version.clone()),
             sha256: step.map(|step| step.sha256.clone()),
             detail: letter.detail.clone(),
-        });
+        }));
         Self::from(self.0)
     }
 }
@@ -119,26 +174,50 @@ pub fn left_out(attempts: u32, history: &History) -> u32 {
     attempts.saturating_sub(1).saturating_sub(held)
 }
 
-impl From<Vec<Failure>> for History {
+impl From<Vec<Event>> for History {
     /// Cuts it to its bounds.
-    fn from(mut failures: Vec<Failure>) -> Self {
-        failures.drain(..failures.len().saturating_sub(KEPT));
-        failures.iter_mut().for_each(Failure::cut);
-        Self(failures)
+    fn from(mut events: Vec<Event>) -> Self {
+        events.drain(..events.len().saturating_sub(KEPT));
+        events.iter_mut().for_each(Event::cut);
+        Self(events)
     }
 }
 
-impl From<History> for Vec<Failure> {
+impl From<History> for Vec<Event> {
     fn from(history: History) -> Self {
         history.0
     }
 }
 
-impl Failure {
+impl Event {
+    /// When it was over.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Failure(failure) => failure.failed_at,
+            Self::Replaced(replaced) => replaced.replaced_at,
+        }
+    }
+
     fn cut(&mut self) {
-        let Self { failed_at: _, reason: _, step, plugin, version, sha256, detail } = self;
-        cut(detail, DETAIL);
-        [step, plugin, version, sha256].into_iter().flatten().for_each(|word| cut(word, WORD));
+        let words = match self {
+            Self::Failure(Failure { failed_at: _, reason: _, step, plugin, version, sha256, detail }) => {
+                cut(detail, DETAIL);
+                vec![step, plugin, version, sha256]
+            }
+            Self::Replaced(Replaced {
+                replaced_at: _,
+                finished: _,
+                score: _,
+                verdict,
+                step,
+                plugin,
+                version,
+                sha256,
+            }) => {
+                vec![verdict, step, plugin, version, sha256]
+            }
+        };
+        words.into_iter().flatten().for_each(|word| cut(word, WORD));
     }
 }
 
@@ -180,7 +259,11 @@ mod tests {
     }
 
     fn details(history: &History) -> Vec<&str> {
-        history.failures().iter().map(|failure| failure.detail.as_str()).collect()
+        let details = history.events().iter().map(|event| match event {
+            Event::Failure(failure) => failure.detail.as_str(),
+            Event::Replaced(_) => "replaced",
+        });
+        details.collect()
     }
 
     #[test]
@@ -195,6 +278,30 @@ mod tests {
         let shape = "[{\"failed_at\":\"1970-01-01T00:00:01Z\",\"reason\":\"trap\",\"step\":\"geo\",\"plugin\":\"geo\",\
                      \"version\":\"0.1.0\",\"sha256\":\"ab";
         assert!(text.starts_with(shape), "{text}");
+    }
+
+    #[test]
+    fn a_record_that_was_replaced_stands_among_the_failures_by_its_time() {
+        let replaced = |second| Replaced {
+            replaced_at: Timestamp::from_second(second).unwrap(),
+            finished: Some(Timestamp::UNIX_EPOCH),
+            verdict: Some("v".repeat(10_000)),
+            score: Some(60),
+            step: None,
+            plugin: None,
+            version: None,
+            sha256: None,
+        };
+        let history = letter(1, "A", History::default()).told().and_replaced(replaced(2));
+        let text = history.to_json().unwrap();
+        assert_eq!(History::from_json(text.as_bytes()).as_ref(), Ok(&history));
+        assert!(
+            text.contains("{\"replaced_at\":\"1970-01-01T00:00:02Z\",\"finished\":") && text.len() < 1_000,
+            "{text}"
+        );
+        assert_eq!(details(&letter(3, "B", history).told()), ["A", "replaced", "B"]);
+        let many = (0..100).fold(History::default(), |history, second| history.and_replaced(replaced(second)));
+        assert_eq!(many.events().len(), KEPT);
     }
 
     #[test]

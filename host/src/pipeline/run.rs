@@ -1,7 +1,7 @@
 //! One alert's way through a pipeline: which step runs when, what is tried again, and what it comes to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
@@ -15,6 +15,7 @@ use crate::record::{KnownStep, Label, StepTrace, Verdict};
 use crate::tables::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{StepCalled, StepRetried};
+use crate::telemetry::traces::Called;
 
 /// The first wait before an unavailable step is called again; it doubles each time.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -36,6 +37,8 @@ pub struct Run {
     verdict: Option<Verdict>,
     /// One for each step of the pipeline.
     states: Vec<State>,
+    /// What was called when; none where nobody wants traces.
+    calls: Option<Vec<Called>>,
 }
 
 /// What a step has done so far.
@@ -77,6 +80,8 @@ pub struct Finished {
     pub verdict: Verdict,
     /// What each step did; those that were not reached are missing.
     pub steps: Vec<StepTrace>,
+    /// The calls of steps in the order in which they ended; empty where nobody wants traces.
+    pub calls: Vec<Called>,
     /// The failure of a required step: the alert is dead.
     pub failure: Option<(Reason, String, FailedStep)>,
 }
@@ -88,7 +93,8 @@ impl Run {
         let observables = Arc::clone(&alert.observables);
         let given =
             Arc::new(Given { alert, observables, enrichment: Vec::with_capacity(pipeline.steps.len()), tables });
-        Self { pipeline, telemetry, given, stages: Stage::ALL.iter(), stage: None, verdict: None, states }
+        let calls = telemetry.traces().map(|_| Vec::new());
+        Self { pipeline, telemetry, given, stages: Stage::ALL.iter(), stage: None, verdict: None, states, calls }
     }
 
     /// Runs every step that is due, stage by stage, until the end or until something must wait.
@@ -131,27 +137,33 @@ impl Run {
             return;
         }
         let pipeline = self.pipeline.clone();
+        let traced = self.calls.is_some();
         let calls = due.iter().map(|&index| {
             let given = self.given.clone();
             let enricher = pipeline.steps[index].enricher.as_deref();
             async move {
-                match enricher {
-                    Some(enricher) => Some(enricher.enrich(given).await),
-                    None => None,
-                }
+                let enricher = enricher?;
+                let began = traced.then(SystemTime::now);
+                Some((enricher.enrich(given).await, began))
             }
         });
         let results = join_all(calls).await;
         for (index, result) in due.into_iter().zip(results) {
             match result {
-                Some((result, cost)) => self.settle(&pipeline.steps[index], index, result, cost),
+                Some(((result, cost), began)) => self.settle(&pipeline.steps[index], index, result, (cost, began)),
                 None => self.states[index].end = Some(End::Absent),
             }
         }
     }
 
     /// Notes how a call ended, and whether the step is called again.
-    fn settle(&mut self, step: &LoadedStep, index: usize, result: Result<Answer, Failure>, cost: Cost) {
+    fn settle(
+        &mut self,
+        step: &LoadedStep,
+        index: usize,
+        result: Result<Answer, Failure>,
+        (cost, began): (Cost, Option<SystemTime>),
+    ) {
         let state = &mut self.states[index];
         let outcome = match &result {
             Ok(_) => "ok",
@@ -172,6 +184,17 @@ impl Run {
             seen::offer(self.telemetry.taps(), facts, &self.given, &result, &cost, (outcome, state.calls));
         }
         state.due = None;
+        if let Some((calls, began)) = self.calls.as_mut().zip(began) {
+            calls.push(Called {
+                step: Arc::clone(&self.pipeline.facts[index]),
+                began,
+                duration: cost.duration,
+                outcome,
+                fuel: cost.fuel,
+                cached: cost.cached,
+                attempt: state.calls,
+            });
+        }
         state.cost = cost;
         state.end = match result {
             Ok(answer) => {
@@ -235,6 +258,7 @@ impl Run {
             enrichment: std::mem::take(&mut given.enrichment),
             verdict: self.verdict.take().unwrap_or(Verdict { label: Label::Unknown, score: 0, reasons: Vec::new() }),
             steps,
+            calls: self.calls.take().unwrap_or_default(),
             failure,
         }))
     }

@@ -177,6 +177,18 @@ impl Http {
         }
     }
 
+    /// Asks an interface whether anybody answers there, by the rules for plugins' requests but without credentials; gives the status of the
+    /// answer, whatever it is. For `dossier doctor`.
+    ///
+    /// # Errors
+    /// [`HttpError`]: its address may not be reached, nobody answers, or nobody does within this time.
+    pub async fn reach(&self, name: &str, patience: Duration) -> Result<u16, HttpError> {
+        let Some(api) = self.apis.get(name) else {
+            return Err(HttpError::Invalid(format!("there is no [http.{name}]")));
+        };
+        tokio::time::timeout(patience, api.reach()).await.unwrap_or(Err(HttpError::Timeout))
+    }
+
     fn prepare(&self, asker: &Asker, request: Request) -> Result<(&Arc<Api>, Outgoing), HttpError> {
         let url = checked_url(&request.url)?;
         let (name, api) = self.granted(&asker.granted, &url)?;

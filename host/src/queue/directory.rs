@@ -5,6 +5,7 @@
 //! `pending` that is no dot file is an alert. Nothing here is ever overwritten, and a file goes only when what became of it
 //! is on the disk. This part holds no file logic of its own: it takes the work of its modules to threads that may block.
 
+mod again;
 mod commit;
 mod dead_letters;
 mod depth;
@@ -36,8 +37,12 @@ use self::files::Unfinished;
 use self::folders::Folders;
 use self::reader::Reader;
 use self::taken::{AllTaken, Phase, Taken};
-use super::{Committed, Dead, Delivery, Depth, Heard, Place, Queue, QueueError, Room, Settled, Walk};
+use super::{
+    Again, Committed, Dead, Delivery, Depth, Heard, Held, Place, Queue, QueueError, Resent, Room, Settled, Walk,
+    walk_for,
+};
 use crate::alert;
+use crate::checkup::Observation;
 use crate::config::QueueConfig;
 use crate::telemetry::Telemetry;
 
@@ -110,10 +115,11 @@ impl DirectoryQueue {
     }
 }
 
-/// Looks at the folders without changing them: what `dossier validate` says about them.
-pub async fn check(path: &Path) -> Vec<String> {
+/// Looks at the folders without changing them: what [`super::check`] shows.
+pub async fn check(path: &Path) -> Vec<Observation> {
     let folders = Folders::new(path);
-    blocking(move || Ok(folders.problems())).await.unwrap_or_else(|error| vec![error.to_string()])
+    let looked = blocking(move || Ok(folders.look())).await;
+    looked.unwrap_or_else(|error| vec![Observation::broken(error.to_string(), "")])
 }
 
 #[async_trait]
@@ -188,6 +194,11 @@ impl Queue for DirectoryQueue {
         self.at("replay a dead letter in", move |folders| folders.replay(&key)).await
     }
 
+    async fn reenrich(&self, again: &Again) -> Result<Resent, QueueError> {
+        let again = again.clone();
+        self.at("send a stored alert again in", move |folders| folders.reenrich(&again)).await
+    }
+
     async fn discard(&self, key: &str) -> Result<bool, QueueError> {
         let key = key.to_owned();
         self.at("delete a dead letter in", move |folders| folders.discard(&key)).await
@@ -196,13 +207,22 @@ impl Queue for DirectoryQueue {
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
         let id = id.to_owned();
         self.at("read a record in", move |folders| {
-            let path = folders.processed.join(format!("{}.json", alert::file_stem(&id)));
-            let bytes = files::read_plain(&path, u64::MAX)?;
+            let bytes = files::read_plain(&folders.record(&id), u64::MAX)?;
             // Where a file system takes upper and lower case for the same, the file may be another alert's.
             let own = |bytes: &Vec<u8>| said_id(bytes).as_ref() == Some(&id);
             Ok(bytes.filter(own).map(Bytes::from))
         })
         .await
+    }
+
+    async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
+        let stem = alert::file_stem(id);
+        if stem != format!("alert-{id}") {
+            // Its file is named by a hash of the id, and so is each one beside it, by a hash of its own.
+            return walk_for(self.walk(Place::Store), id).await;
+        }
+        let id = id.to_owned();
+        self.at("look for records in", move |folders| walk::beside(folders, &stem, &id)).await
     }
 
     fn walk(&self, place: Place) -> Box<dyn Walk + '_> {

@@ -3,8 +3,8 @@
 //! `<stream>` holds the alerts, `<stream>:enriched` the records, `<stream>:dlq` the dead letters. Beside them:
 //! `<stream>:id:<id>` says where an alert is stored and of which bytes, `<stream>:lease:<consumer>` lives while its host
 //! does, `<stream>:accused` counts for each suspect the processes that died while it ran alone in them, `<stream>:dead:<entry>` remembers for a while who
-//! buried an entry, `<stream>:ledger` counts duplicates. `<stream>:http:<key>` are answers of HTTP interfaces that hosts share,
-//! `<stream>:sources` says when which source was heard.
+//! buried an entry, `<stream>:ledger` counts duplicates, `<stream>:again` knows what is on its way to replace a record.
+//! `<stream>:http:<key>` are answers of HTTP interfaces that hosts share, `<stream>:sources` says when which source was heard.
 //! Entries are read by a script too, which keeps the bodies of too large ones on the server: whatever producers send, the host's
 //! memory stays bounded.
 //!
@@ -12,6 +12,7 @@
 //! by hand included, is claimed from at once.
 
 mod address;
+mod again;
 mod answers;
 mod check;
 mod commit;
@@ -40,7 +41,11 @@ use self::desk::SharedDesk;
 use self::keys::Keys;
 use self::link::{Call, Link};
 use self::reaction::Reaction;
-use super::{Committed, Dead, Delivery, Depth, Flow, Heard, Place, Queue, QueueError, Room, Settled, Walk};
+use super::{
+    Again, Committed, Dead, Delivery, Depth, Flow, Heard, Held, Place, Queue, QueueError, Resent, Room, Settled, Walk,
+    walk_for,
+};
+use crate::checkup::Observation;
 use crate::config::{QueueConfig, RedisConfig};
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::GroupRecreated;
@@ -188,8 +193,8 @@ impl RedisQueue {
 }
 
 /// Looks at the server without changing anything: what [`super::check`] shows.
-pub async fn check(redis: &RedisConfig) -> Vec<String> {
-    check::check(redis).await
+pub async fn check(redis: &RedisConfig, dlq_alarm: u64) -> Vec<Observation> {
+    check::check(redis, dlq_alarm).await
 }
 
 #[async_trait]
@@ -249,12 +254,23 @@ impl Queue for RedisQueue {
         self.shared.replay(key).await
     }
 
+    async fn reenrich(&self, again: &Again) -> Result<Resent, QueueError> {
+        self.shared.reenrich(again).await
+    }
+
     async fn discard(&self, key: &str) -> Result<bool, QueueError> {
         self.shared.discard(key).await
     }
 
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
         self.shared.record(id).await
+    }
+
+    async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
+        match self.shared.stored(id).await? {
+            Some(found) => Ok(found),
+            None => walk_for(self.walk(Place::Store), id).await,
+        }
     }
 
     fn walk(&self, place: Place) -> Box<dyn Walk + '_> {

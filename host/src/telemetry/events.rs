@@ -16,6 +16,7 @@ mod suspect;
 mod table;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::fmt;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub use self::queue::{
 };
 pub use self::suspect::{SuspectDied, SuspectsWait};
 pub use self::table::{TableDropped, TableLoaded, TableRefused};
+pub use self::traces::{TracesLost, TracesSent};
 
 /// How many of a list's elements a line shows.
 const SHOWN: usize = 100;

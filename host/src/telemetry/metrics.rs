@@ -210,6 +210,10 @@ metrics! {
         "alarm", "For how many subjects (plugins, tables, sources, …) an alarm holds now";
     sources: Gauge = Gauge::default(),
         "sources", "Sources that are watched for their silence";
+    trace_spans_sent: Counter = Counter::default(),
+        "trace_spans_sent", "Spans that a collector took";
+    trace_spans_lost: Counter = Counter::default(),
+        "trace_spans_lost", "Spans that no collector took: it was down or slow, or too many waited for it";
     ready: Gauge = Gauge::default(),
         "ready", "1 while the host takes alerts, 0 before and while it stops";
     left_pending: Gauge = Gauge::default(),

@@ -16,6 +16,7 @@ use crate::record::{Label, StepTrace};
 use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{AlertFinished, CommitRefused};
 use crate::telemetry::redact::Masks;
+use crate::telemetry::traces::{Called, Trail};
 
 /// How long alerts wait that were refused alone, before they are tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
@@ -40,6 +41,8 @@ pub(super) struct Story {
     pub started: Instant,
     /// What must not be said of it.
     pub masks: Masks,
+    /// The calls of its steps, where somebody wants traces.
+    pub calls: Vec<Called>,
 }
 
 /// Commits whatever is done until all senders are gone. A queue that refuses is asked again until `abandon`, and nothing is read
@@ -147,12 +150,14 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
         Committed::Stored => (story.id.as_deref(), "stored"),
         Committed::Conflict(id) => (Some(id.as_str()), "conflict"),
         Committed::Duplicate => (story.id.as_deref(), "duplicate"),
+        Committed::Replaced => (story.id.as_deref(), "replaced"),
+        Committed::Kept => (story.id.as_deref(), "kept"),
         Committed::Dead => (story.id.as_deref(), "dead"),
         Committed::Lost => (story.id.as_deref(), "lost"),
         // It is not at its end: it is told of as `CommitRefused`.
         Committed::Refused(_) => return,
     };
-    shared.telemetry.emit(&AlertFinished {
+    let event = AlertFinished {
         id,
         entry: &settled.delivery.entry,
         outcome,
@@ -166,5 +171,7 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
             Outcome::Store(record) => Some(record),
             Outcome::Dead(_) => None,
         },
-    });
+    };
+    let traceparent = settled.delivery.traceparent.as_deref();
+    shared.telemetry.finished(&event, &Trail { traceparent, calls: &story.calls, masks: story.masks.clone() });
 }

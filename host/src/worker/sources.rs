@@ -217,11 +217,12 @@ impl Watch {
             match self.known.get_mut(source.as_str()) {
                 Some(known) if known.is_watched() => {
                     // Within a round it may be what this host has told itself: clocks of two machines never agree.
-                    if heard > known.heard + round_of(self.silence) {
-                        // Not before what was taken in last, or it would have been there.
-                        let listened = self.listened.saturating_sub(*ago).max(self.shared).max(known.listened);
-                        known.again(heard, listened);
+                    if heard <= known.heard + round_of(self.silence) {
+                        continue;
                     }
+                    // Not before what was taken in last, or it would have been there.
+                    let listened = self.listened.saturating_sub(*ago).max(self.shared).max(known.listened);
+                    known.again(heard, listened);
                 }
                 _ if watched < SUBJECTS => {
                     watched += 1;

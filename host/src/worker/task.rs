@@ -158,7 +158,7 @@ pub(super) fn end(
     if let Some((reason, detail, step)) = finished.failure.take() {
         let failure = (reason, detail, Some(step));
         let (outcome, mut story) = dead(delivery, alert.received, started, Some(&alert.id), failure);
-        story.steps = finished.steps;
+        (story.steps, story.calls) = (finished.steps, finished.calls);
         return (outcome, story);
     }
     let attempts = delivery.attempts.saturating_add(1);
@@ -183,6 +183,7 @@ pub(super) fn end(
         steps: finished.steps,
         started,
         masks: Masks::default(),
+        calls: finished.calls,
     };
     (Outcome::Store(record), story)
 }
@@ -202,6 +203,7 @@ fn dead(
         steps: Vec::new(),
         started,
         masks: Masks::default(),
+        calls: Vec::new(),
     };
     let letter = DeadLetter {
         schema: crate::dead_letter::SCHEMA,

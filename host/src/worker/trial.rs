@@ -93,12 +93,14 @@ pub struct Case {
 impl Case {
     pub(super) fn new(bytes: Bytes, received: Timestamp, delivery: &Delivery) -> Self {
         let delivery = Delivery {
+            traceparent: None,
             body: Body::Alert(bytes.clone()),
             entry: delivery.entry.clone(),
             deliveries: delivery.deliveries,
             attempts: delivery.attempts,
             first_seen: delivery.first_seen,
             history: delivery.history.clone(),
+            replaces: None,
             waited: delivery.waited,
             suspect: delivery.suspect,
             receipt: Box::new(()),

@@ -31,7 +31,7 @@ fn passes(name: &str, pass: usize) -> String {
 }
 
 /// The failpoints that stand in a kind of queue, and those of the worker: a new one is taken in by itself.
-fn failpoints(queue: &str) -> BTreeSet<String> {
+pub(super) fn failpoints(queue: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut files = Vec::new();
     for module in [&format!("queue/{queue}"), "worker"] {
@@ -49,15 +49,15 @@ fn failpoints(queue: &str) -> BTreeSet<String> {
 }
 
 /// Where everything was when a process was cut.
-struct Cut<'a> {
-    site: &'a Site,
+pub(super) struct Cut<'a> {
+    pub site: &'a Site,
     /// The failpoint, and its pass.
-    at: String,
+    pub at: String,
 }
 
 /// Cuts a command at each pass of each failpoint that it meets, each time in a site of its own, and checks what `then` says. Gives how often
 /// each failpoint was met.
-fn everywhere(
+pub(super) fn everywhere(
     make: impl Fn(&Site) + Sync,
     arguments: &[&str],
     then: impl Fn(&Cut<'_>) + Sync,
@@ -135,7 +135,7 @@ fn nothing_litters(cut: &Cut<'_>) {
 }
 
 /// The steps, in words for the table.
-fn told(met: &BTreeMap<String, usize>) -> String {
+pub(super) fn told(met: &BTreeMap<String, usize>) -> String {
     let steps: Vec<_> = met.iter().map(|(name, count)| format!("{name} {count}")).collect();
     format!("{} cuts ({})", met.values().sum::<usize>(), steps.join(", "))
 }

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dossier::dead_letter::Reason;
 use dossier::dead_letter::history::History;
-use dossier::queue::{Body, Committed, Dead, Delivery, Depth, Outcome, Place, Queue, QueueError, Settled, Walk};
+use dossier::queue::{
+    Again, Body, Committed, Dead, Delivery, Depth, Outcome, Place, Queue, QueueError, Resent, Settled, Walk,
+};
 use tokio::sync::Notify;
 
 use super::state::{HostId, Letter, Model};
@@ -120,11 +122,13 @@ impl ModelQueue {
         let receipt =
             Receipt { shared: Arc::clone(&self.shared), host: self.host, entry: entry.clone(), end: OnceLock::new() };
         Delivery {
+            traceparent: None,
             body,
             entry,
             deliveries: told.deliveries,
             attempts: told.attempts,
             history: History::default(),
+            replaces: None,
             first_seen: None,
             waited: Duration::ZERO,
             suspect: told.suspect,
@@ -223,6 +227,10 @@ impl Queue for ModelQueue {
 
     async fn replay(&self, _: &str) -> Result<bool, QueueError> {
         Err(QueueError::Broken("a worker does not replay".into()))
+    }
+
+    async fn reenrich(&self, _: &Again) -> Result<Resent, QueueError> {
+        Err(QueueError::Broken("a worker does not send alerts again".into()))
     }
 
     async fn discard(&self, _: &str) -> Result<bool, QueueError> {

@@ -353,6 +353,7 @@ impl Model {
                 self.items.remove(entry);
             }
             Committed::Dead => drop(self.items.remove(entry)),
+            Committed::Replaced | Committed::Kept => panic!("{entry} was not sent to be enriched anew"),
             Committed::Refused(why) => panic!("{entry} is refused alone, though nothing is in its way: {why}"),
             // Of an alert that is not its own any more, a host learns only that it is stored.
             Committed::Duplicate => {

@@ -8,7 +8,7 @@ use super::*;
 /// What the documentation says that dossier's user needs.
 const RIGHTS: &str = "resetchannels -@all +xadd +xack +xdel +xgroup +xreadgroup +xpending +xclaim +xrange +xlen +xtrim +xinfo \
                       +evalsha +script|load +get +set +del +exists +pexpire +pttl +strlen +hget +hset +hdel +hincrby +time +info +type \
-                      +role +cluster|keyslot +cluster|slots";
+                      +role +cluster|keyslot +cluster|slots +zadd +zcard +zrange +zremrangebyscore";
 
 /// A CA that can vouch for others.
 struct Authority {

@@ -212,7 +212,7 @@ async fn what_a_producer_writes_as_a_history_is_bounded_and_costs_no_alert() {
     let _: String = server.ask(&["XADD", "alerts", "*", "alert", "{}", "dossier:history", &lies]).unwrap();
     let delivery = receive_one(&queue).await;
     let lie: Failure = serde_json::from_str(failure).unwrap();
-    assert_eq!((delivery.history.failures(), delivery.attempts), (&vec![lie; KEPT][..], 0));
+    assert_eq!((delivery.history.failures(), delivery.attempts), (vec![lie; KEPT], 0));
     assert_eq!(delivery.first_seen, None);
 }
 

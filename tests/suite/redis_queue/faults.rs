@@ -1,8 +1,10 @@
 //! A server that forgets, freezes, dies or is full: what the queue's own calls answer then, and of which kind the error is. What a whole
 //! host makes of it under load is in `redis_faults`.
 
-use super::*;
+use dossier::checkup::{Gravity, Observation};
 use dossier::queue::QueueError;
+
+use super::*;
 
 #[tokio::test]
 async fn a_group_that_is_destroyed_while_running_is_made_again_at_the_beginning() {
@@ -143,6 +145,12 @@ async fn an_age_is_how_long_the_oldest_has_waited() {
     assert!((89..99).contains(&waited.as_secs()), "{waited:?}");
 }
 
+/// What keeps a host from working with this server.
+async fn broken(redis: &RedisConfig) -> Vec<String> {
+    let seen = dossier::queue::redis::check(redis, 10_000).await;
+    seen.iter().filter(|one| one.gravity == Gravity::Broken).map(Observation::line).collect()
+}
+
 #[tokio::test]
 async fn a_wrong_password_is_broken_and_stands_in_no_message() {
     let server = RedisServer::with(&["--requirepass", "right"]).unwrap();
@@ -151,7 +159,7 @@ async fn a_wrong_password_is_broken_and_stands_in_no_message() {
     let telemetry = Arc::new(Telemetry::default());
     let error = RedisQueue::open(&redis, &queue_config, Arc::clone(&telemetry)).await.unwrap_err();
     assert!(matches!(error, QueueError::Broken(_)), "{error:?}");
-    let said = format!("{error:?} {error} {:?}", dossier::queue::redis::check(&redis).await);
+    let said = format!("{error:?} {error} {:?}", broken(&redis).await);
     assert!(!said.contains("s3cret"), "{said}");
     redis.url = "redis://:s3cret@[nonsense".into();
     let error = RedisQueue::open(&redis, &queue_config, telemetry).await.unwrap_err();
@@ -159,24 +167,24 @@ async fn a_wrong_password_is_broken_and_stands_in_no_message() {
     redis.url = format!("{}?pass=right", server.url());
     let queue = open_with(&redis, &queue_config).await;
     assert!(!format!("{queue:?}").contains("right"));
-    assert_eq!(dossier::queue::redis::check(&redis).await, Vec::<String>::new());
+    assert_eq!(broken(&redis).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn validate_finds_nothing_wrong_with_a_good_server_and_everything_with_a_bad_one() {
     let server = RedisServer::start().unwrap();
     let (redis, _) = config(&server);
-    assert_eq!(dossier::queue::redis::check(&redis).await, Vec::<String>::new());
+    assert_eq!(broken(&redis).await, Vec::<String>::new());
     open(&server).await;
-    assert_eq!(dossier::queue::redis::check(&redis).await, Vec::<String>::new());
+    assert_eq!(broken(&redis).await, Vec::<String>::new());
     let _: () = server.ask(&["XGROUP", "CREATE", "alerts", "spies", "$"]).unwrap();
     let _: () = server.ask(&["SET", "alerts:dlq", "x"]).unwrap();
     let _: () = server.ask(&["CONFIG", "SET", "maxmemory", "100mb"]).unwrap();
     let _: () = server.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).unwrap();
-    let found = dossier::queue::redis::check(&redis).await;
+    let found = broken(&redis).await;
     for word in ["spies", "alerts:dlq", "allkeys-lru"] {
         assert_eq!(found.iter().filter(|problem| problem.contains(word)).count(), 1, "{word}: {found:?}");
     }
     server.kill();
-    assert_eq!(dossier::queue::redis::check(&redis).await.len(), 1);
+    assert_eq!(broken(&redis).await.len(), 1);
 }

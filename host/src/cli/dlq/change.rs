@@ -47,11 +47,12 @@ impl From<&Dead> for Target {
 }
 
 /// How fast one may follow the other.
-pub(super) struct Pace(Option<DefaultDirectRateLimiter>);
+#[derive(Default)]
+pub struct Pace(Option<DefaultDirectRateLimiter>);
 
 impl Pace {
     /// So many a second; none is as fast as it goes.
-    pub(super) fn new(rate: Option<NonZeroU32>) -> Self {
+    pub fn new(rate: Option<NonZeroU32>) -> Self {
         Self(rate.map(|rate| {
             // A timer wakes no more often than every millisecond, so what comes faster comes a few at a time.
             let burst = NonZeroU32::new(rate.get() / 100).unwrap_or(NonZeroU32::MIN);
@@ -60,7 +61,7 @@ impl Pace {
     }
 
     /// Waits for the next turn. Cancel safe.
-    pub(super) async fn turn(&self) {
+    pub async fn turn(&self) {
         let Some(limiter) = &self.0 else { return };
         while let Err(early) = limiter.check() {
             // Turns come with time and with nothing else.

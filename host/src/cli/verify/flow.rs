@@ -18,19 +18,22 @@ pub(super) async fn compare<W: Write>(queue: &dyn Queue, as_json: bool, out: &mu
     let flow = queue.flow().await?;
     let flow = flow.context("a directory does not count what came in; say what was sent with --ids or --alerts")?;
     let unexplained = unexplained(&flow);
-    let Flow { added, waiting, stored, dead, duplicates } = flow;
+    let Flow { added, waiting, stored, dead, duplicates, kept } = flow;
     if as_json {
         let json = serde_json::json!({
             "accounted": unexplained == 0, "added": added, "waiting": waiting, "stored": stored, "dead": dead,
-            "duplicates": duplicates, "unexplained": unexplained,
+            "duplicates": duplicates, "kept": kept, "unexplained": unexplained,
         });
         writeln!(out, "{json}")?;
         return Ok(unexplained == 0);
     }
-    writeln!(out, "added        {added}  ever, replays among them")?;
+    writeln!(out, "added        {added}  ever, with what was replayed or sent to be enriched anew")?;
     writeln!(out, "stored       {stored}")?;
     writeln!(out, "dead         {dead}")?;
     writeln!(out, "duplicates   {duplicates}")?;
+    if kept > 0 {
+        writeln!(out, "kept         {kept}  to be enriched anew and failed: their records are as they were")?;
+    }
     writeln!(out, "waiting      {waiting}")?;
     let why = match unexplained {
         0 => "",
@@ -47,6 +50,6 @@ pub(super) async fn compare<W: Write>(queue: &dyn Queue, as_json: bool, out: &mu
 /// How many came in and are neither there nor came out.
 fn unexplained(flow: &Flow) -> i64 {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let Flow { added, waiting, stored, dead, duplicates } = *flow;
-    signed(added) - signed(waiting) - signed(stored) - signed(dead) - signed(duplicates)
+    let Flow { added, waiting, stored, dead, duplicates, kept } = *flow;
+    signed(added) - signed(waiting) - signed(stored) - signed(dead) - signed(duplicates) - signed(kept)
 }

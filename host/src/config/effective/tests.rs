@@ -53,7 +53,10 @@ fn a_variable_is_filled_in_and_named_unless_it_may_be_secret() {
     let named = Origin::File { line: Some(4), variables: vec!["PATH".to_owned()] };
     assert_eq!(find(&settings, "queue.url").origin, named);
     assert_eq!(find(&settings, "queue.url").value, Value::from("redis://u:${PATH}@h/0"));
-    assert_eq!(find(&settings, "http.a.headers").value.to_string(), "{ A = \"Bearer ${PATH}\", B = \"****************\" }");
+    assert_eq!(
+        find(&settings, "http.a.headers").value.to_string(),
+        "{ A = \"Bearer ${PATH}\", B = \"****************\" }"
+    );
     assert_eq!(format!("{settings:?}").matches("s3cret").count(), 0);
 }
 

@@ -212,6 +212,13 @@ impl Api {
         Ok(Outgoing { request: sent, key })
     }
 
+    /// Asks whether anybody answers there, without credentials and outside the turns; gives the status of the answer.
+    pub(super) async fn reach(&self) -> Result<u16, HttpError> {
+        super::address::check_literal(&self.base, self.private).map_err(|refused| denied(&self.name, &refused))?;
+        let request = reqwest::Request::new(Method::HEAD, self.base.clone());
+        Ok(self.client.execute(request).await.map_err(|error| self.error(error))?.status().as_u16())
+    }
+
     /// Sends and receives. May be dropped at any time, which closes the connection.
     async fn exchange(&self, request: reqwest::Request) -> Result<Response, HttpError> {
         let error = |error| self.error(error);

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::super::{Committed, Outcome, QueueError, Settled};
+use super::super::{Committed, Outcome, QueueError, Replaces, Settled};
+use super::again::Standing;
 use super::files::{self, Unfinished};
 use super::folders::Folders;
 use super::numbered;
@@ -27,6 +28,8 @@ pub(super) struct Job {
     /// The alert's bytes, when they were read.
     bytes: Option<Bytes>,
     outcome: Outcome,
+    /// The record that it is to take the place of, if it was sent to be enriched anew.
+    replaces: Option<Replaces>,
 }
 
 impl Job {
@@ -41,7 +44,7 @@ impl Job {
             Outcome::Store(record) => Outcome::Store(record.clone()),
             Outcome::Dead(letter) => Outcome::Dead(letter.clone()),
         };
-        Some(Self { taken, bytes, outcome })
+        Some(Self { taken, bytes, outcome, replaces: settled.delivery.replaces.clone() })
     }
 }
 
@@ -126,7 +129,7 @@ fn store(folders: &Folders, jobs: &[Job], phases: &mut [MutexGuard<'_, Phase>], 
             continue;
         };
         if input != Input::Lost {
-            let head = Record::head(&record.id);
+            let head = Record::head(job.replaces.as_ref().map_or(&record.id, |replaces| &replaces.id));
             let file = Unfinished::write(&folders.processed, &[head.as_bytes(), &record.rest]);
             if let Some(file) = trouble.note("write a record in", &folders.processed, file) {
                 written.push((index, record, input == Input::Same, file));
@@ -135,9 +138,33 @@ fn store(folders: &Folders, jobs: &[Job], phases: &mut [MutexGuard<'_, Phase>], 
     }
     let synced = files::sync_all(&written.iter().map(|(.., file)| file).collect::<Vec<_>>());
     for ((index, record, input, file), synced) in written.into_iter().zip(synced) {
-        let result = synced.and_then(|()| place_record(folders, record, file));
+        let result = synced.and_then(|()| match &jobs[index].replaces {
+            Some(replaces) => place_again(folders, record, replaces, file),
+            None => place_record(folders, record, file),
+        });
         if let Some(committed) = trouble.note("store a record in", &folders.processed, result) {
             placed(&mut phases[index], committed, input, jobs[index].taken.was_dead.clone());
+        }
+    }
+}
+
+/// Puts a record into the place of the one that it replaces.
+fn place_again(folders: &Folders, record: &Record, replaces: &Replaces, mut file: Unfinished) -> io::Result<Committed> {
+    let ours = record.json(&replaces.id);
+    let alert = serde_json::from_slice::<Stored<'_>>(&ours).ok().map(|ours| ours.alert.get());
+    // Nobody else replaces it meanwhile: there is one alert of this name, and this host has its lock.
+    match folders.standing(replaces, alert)? {
+        Standing::Same => {
+            file.replace(&folders.record(&replaces.id))?;
+            Ok(Committed::Replaced)
+        }
+        Standing::Replaced => Ok(Committed::Duplicate),
+        Standing::None => {
+            if replaces.id != record.id {
+                file = Unfinished::write(&folders.processed, &[&record.json(&record.id)])?;
+                file.sync()?;
+            }
+            place_record(folders, record, file)
         }
     }
 }
@@ -170,10 +197,10 @@ fn place_record(folders: &Folders, record: &Record, mut file: Unfinished) -> io:
 
 /// The parts of a stored record that tell whose it is.
 #[derive(Deserialize)]
-struct Stored<'a> {
-    id: std::borrow::Cow<'a, str>,
+pub(super) struct Stored<'a> {
+    pub(super) id: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
-    alert: &'a RawValue,
+    pub(super) alert: &'a RawValue,
 }
 
 /// Whether a file holds this alert's record under this id.
@@ -221,6 +248,13 @@ fn is_stored_already(folders: &Folders, job: &Job, letter: &DeadLetter) -> io::R
     Ok(false)
 }
 
+/// Whether a record stays that this alert was to take the place of, and failed to.
+fn keeps(folders: &Folders, job: &Job) -> io::Result<bool> {
+    let Some(replaces) = &job.replaces else { return Ok(false) };
+    let alert = job.bytes.as_deref().map(|bytes| std::str::from_utf8(bytes.trim_ascii()).unwrap_or_default());
+    Ok(!matches!(folders.standing(replaces, alert)?, Standing::None))
+}
+
 /// Puts the dead letters where they belong.
 fn bury(folders: &Folders, jobs: &[Job], phases: &mut [MutexGuard<'_, Phase>], trouble: &mut Trouble) {
     let mut drafts = Vec::new();
@@ -235,6 +269,12 @@ fn bury(folders: &Folders, jobs: &[Job], phases: &mut [MutexGuard<'_, Phase>], t
                 lock.release();
             }
         } else if input != Input::Lost {
+            let kept = keeps(folders, job);
+            let Some(kept) = trouble.note("look for a record in", &folders.processed, kept) else { continue };
+            if kept {
+                placed(phase, Committed::Kept, input == Input::Same, job.taken.was_dead.clone());
+                continue;
+            }
             let stored = is_stored_already(folders, job, letter);
             let Some(stored) = trouble.note("look for a record in", &folders.processed, stored) else { continue };
             if stored {
@@ -404,6 +444,7 @@ fn remove_input(folders: &Folders, taken: &Taken, phase: &Phase) -> io::Result<b
     if *input && files::stamp(&path)? == Some(taken.stamp) {
         files::remove(&path)?;
     }
+    folders.forget(&taken.name)?;
     if let Some(key) = reason
         && files::stamp(&folders.dead_json(key))?.is_none()
     {

@@ -10,6 +10,7 @@ use rustix::fs::Access;
 
 use super::super::QueueError;
 use super::{files, lock};
+use crate::checkup::{self, Observation};
 
 /// Where everything is.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ impl Folders {
             files::remove_stale(folder).map_err(|error| files::unavailable("clear", folder, &error))?;
         }
         self.remove_orphans().map_err(|error| files::unavailable("clear", &self.errors, &error))?;
+        self.remove_marks().map_err(|error| files::unavailable("clear", &self.state, &error))?;
         match self.problems().into_iter().next() {
             None => Ok(()),
             Some(problem) => Err(QueueError::Broken(problem)),
@@ -63,6 +65,25 @@ impl Folders {
             Some(file) => QueueError::Broken(no_directory(file)),
             None => files::unavailable("make", folder, error),
         }
+    }
+
+    /// What there is to say of them, without changing anything.
+    pub(super) fn look(&self) -> Vec<Observation> {
+        let problems = self.problems();
+        let fine = problems.is_empty();
+        let mut all: Vec<_> = problems.into_iter().map(|problem| Observation::broken(problem, "")).collect();
+        if fine {
+            all.push(Observation::fine(format!("{} can be read and written", self.root.display())));
+            let there = self.all().into_iter().filter(|folder| folder.is_dir()).count();
+            if there < self.all().len() {
+                all.push(Observation::note(
+                    format!("folders in {} are missing", self.root.display()),
+                    "whatever opens the queue first makes them: dossier run, dossier send, dossier status",
+                ));
+            }
+            all.extend(checkup::disk::look(&self.root, "the queue"));
+        }
+        all
     }
 
     /// What is wrong, without changing anything.

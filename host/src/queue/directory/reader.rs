@@ -11,11 +11,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::super::{Body, Delivery, QueueError};
+use super::again::Mark;
 use super::files::{self, Stamp};
 use super::folders::Folders;
 use super::lock::{self, Found, Lock};
 use super::taken::AllTaken;
-use crate::dead_letter::{DeadLetter, Reason};
+use crate::dead_letter::Reason;
+use crate::dead_letter::history::History;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{AlertsClaimed, EntrySkipped, HistoryIgnored};
 
@@ -305,14 +307,31 @@ impl Reader {
             }
             None => None,
         };
+        let mark = self.folders.replaced_by(name).and_then(|mark| match mark {
+            Ok(mark) => Some(mark),
+            Err(why) => {
+                let why = format!("what it replaces cannot be read: {why}");
+                self.telemetry.emit(&HistoryIgnored { entry: &name.to_string_lossy(), why: &why });
+                None
+            }
+        });
         let size = if let Body::Alert(bytes) = &body { bytes.len() } else { 0 };
-        let seen = [lock.prior.map(|prior| prior.first_seen), letter.map(|letter| letter.first_seen)];
+        let earlier = letter.map(|letter| letter.first_seen).or(mark.as_ref().map(|mark| mark.first_seen));
+        let seen = [lock.prior.map(|prior| prior.first_seen), earlier];
+        let replaces = mark.as_ref().map(Mark::replaces);
+        let (attempts, history) = match (letter, mark) {
+            (Some(letter), _) => (letter.attempts, letter.told()),
+            (None, Some(mark)) => (mark.attempts, mark.history),
+            (None, None) => (0, History::default()),
+        };
         let mut delivery = Delivery {
+            traceparent: None,
             body,
             entry: name.to_string_lossy().into_owned(),
             deliveries: lock.note.deliveries,
-            attempts: letter.map_or(0, |letter| letter.attempts),
-            history: letter.map(DeadLetter::told).unwrap_or_default(),
+            attempts,
+            history,
+            replaces,
             first_seen: seen.into_iter().flatten().min(),
             waited: files::since(data).elapsed().unwrap_or_default(),
             suspect: lock.prior.is_some(),

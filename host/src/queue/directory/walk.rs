@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::super::{Held, Place, QueueError, Walk};
+use super::super::{Held, Place, QueueError, Walk, is_beside};
 use super::folders::Folders;
 use super::{blocking, files};
 
@@ -75,4 +75,23 @@ fn page(folder: &std::path::Path, place: Place, state: State) -> io::Result<(Sta
         page.push(Held { key: name.to_string_lossy().into_owned(), bytes: Some(Bytes::from(read)) });
     }
     Ok((State::Within(listing), page))
+}
+
+/// The records under an id whose file is named by it, and beside it. Only names are looked at but for those.
+pub(super) fn beside(folders: &Folders, stem: &str, id: &str) -> io::Result<Vec<Held>> {
+    let mut found = Vec::new();
+    for entry in files::visible(&folders.processed)? {
+        let name = entry?.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_suffix(".json")?.strip_prefix(stem));
+        if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('~')) {
+            continue;
+        }
+        let Some(bytes) = files::read_plain(&folders.processed.join(&name), u64::MAX)? else { continue };
+        // Where a file system takes upper and lower case for the same, the file may be another alert's.
+        if is_beside(&bytes, id) {
+            found.push(Held { key: name.to_string_lossy().into_owned(), bytes: Some(Bytes::from(bytes)) });
+        }
+    }
+    found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    Ok(found)
 }

@@ -1,4 +1,6 @@
-//! What `dossier validate` asks the server. Changes nothing.
+//! What `dossier validate` and `dossier doctor` ask the server. Changes nothing.
+
+mod server;
 
 use std::time::Duration;
 
@@ -7,61 +9,152 @@ use redis::{Cmd, Value};
 use super::keys::Keys;
 use super::link::Link;
 use super::reply;
+use crate::checkup::Observation;
 use crate::config::RedisConfig;
 
-/// The oldest version that has all commands that are used.
-const VERSION: (u32, u32) = (6, 2);
-
-/// Looks at the server and at the keys of the queue; gives what is wrong, each with what to do.
-pub(super) async fn check(config: &RedisConfig) -> Vec<String> {
+/// Looks at the server and at the keys of the queue.
+pub(super) async fn check(config: &RedisConfig, dlq_alarm: u64) -> Vec<Observation> {
     let link = match Link::new(config, Duration::from_secs(5)) {
         Ok(link) => link,
-        Err(error) => return vec![error.to_string()],
+        Err(error) => return vec![Observation::broken(error.to_string(), "")],
     };
-    let mut problems = Vec::new();
     let info = match link.query(&redis::cmd("INFO")).await {
         Ok(info) => reply::text(info).unwrap_or_default(),
-        Err(error) => return vec![link.error(&error).to_string()],
+        Err(error) => return vec![Observation::broken(link.error(&error).to_string(), "")],
     };
-    server(&info, &config.stream, link.place(), &mut problems);
+    let mut seen = server::look(&info, &config.stream, link.place());
     if info.contains("cluster_enabled:1") && !link.is_cluster() {
-        problems.push(format!(
-            "redis at {} is a node of a Cluster, which may give the stream to another node; name some of its nodes, url = \
-             \"redis+cluster://host:port,host:port\"",
-            link.place()
+        seen.push(Observation::broken(
+            format!("redis at {} is a node of a Cluster, which may give the stream to another node", link.place()),
+            "name some of its nodes, url = \"redis+cluster://host:port,host:port\"",
         ));
     }
+    seen.extend(settings(&link, &info).await);
+    seen.extend(clock(&link).await);
     let keys = Keys::new(&config.stream);
-    let others = [(&keys.accused, "hash"), (&keys.ledger, "hash"), (&keys.sources, "zset")];
+    let others = [(&keys.accused, "hash"), (&keys.ledger, "hash"), (&keys.again, "hash"), (&keys.sources, "zset")];
     for (key, kind) in [&keys.stream, &keys.store, &keys.dead].map(|key| (key, "stream")).into_iter().chain(others) {
         match ask(&link, redis::cmd("TYPE").arg(key)).await.map(|value| reply::text(value).unwrap_or_default()) {
             Ok(found) if found == "none" || found == kind => {}
-            Ok(found) => problems.push(format!(
-                "the key {key} is a {found}, but must be a {kind}: rename it, or choose another stream in [queue]"
+            Ok(found) => seen.push(Observation::broken(
+                format!("the key {key} is a {found}, but must be a {kind}"),
+                "rename it, or choose another stream in [queue]",
             )),
-            Err(problem) => problems.push(problem),
+            Err(problem) => seen.push(Observation::broken(problem, "")),
         }
     }
-    // A stream that is not there has no groups; that is fine.
-    if let Ok(groups) = ask(&link, redis::cmd("XINFO").arg("GROUPS").arg(&config.stream)).await {
-        let names = reply::list(groups).unwrap_or_default().into_iter().filter_map(group_name);
-        for other in names.filter(|name| *name != config.group) {
-            problems.push(format!(
-                "the stream {} has another consumer group, \"{other}\": it would lose every alert that dossier finishes; \
-                 remove it with XGROUP DESTROY {} {other}, or give it a stream of its own",
-                config.stream, config.stream
-            ));
-        }
-    }
-    problems
+    seen.extend(streams(&link, &keys, config, dlq_alarm).await);
+    seen
 }
 
-/// A group's name in XINFO GROUPS, whose answer is a flat list of names and values.
-fn group_name(group: Value) -> Option<String> {
-    let mut fields = reply::list(group)?.into_iter();
+/// What only CONFIG GET tells: INFO does not say how often the file is flushed.
+async fn settings(link: &Link, info: &str) -> Option<Observation> {
+    let answer = link.query(redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
+    let Ok(answer) = answer else {
+        return Some(Observation::note(
+            format!(
+                "this user may not ask redis at {} for its settings (CONFIG GET), so appendfsync is not known",
+                link.place()
+            ),
+            "look at it yourself: `always` loses nothing, `everysec` the last second, `no` whatever the kernel had not written; or allow \
+             +config|get",
+        ));
+    };
+    let value = reply::texts(answer).and_then(|words| words.into_iter().nth(1))?;
+    server::has_aof(info).then(|| server::flushing(&value, link.place()))
+}
+
+/// Whether the server's clock is this machine's.
+async fn clock(link: &Link) -> Option<Observation> {
+    let before = jiff::Timestamp::now();
+    let answer = link.query(&redis::cmd("TIME")).await.ok()?;
+    let after = jiff::Timestamp::now();
+    let theirs = reply::texts(answer)?.first()?.parse::<i64>().ok()?;
+    // The server tells whole seconds; somewhere between the two moments it was asked.
+    let off = (theirs + 1).saturating_sub(before.as_second()).min(0) + theirs.saturating_sub(after.as_second()).max(0);
+    Some(server::clock(off, link.place()))
+}
+
+/// What lies in the streams, and who else reads them.
+async fn streams(link: &Link, keys: &Keys, config: &RedisConfig, dlq_alarm: u64) -> Vec<Observation> {
+    let mut seen = Vec::new();
+    // What cannot be counted is of a wrong type, or may not be asked for, and that is told already.
+    let length = async |key: &str| ask(link, redis::cmd("XLEN").arg(key)).await.ok().and_then(reply::number);
+    let waiting = length(&keys.stream).await.unwrap_or(0);
+    if let Some(stored) = length(&keys.store).await {
+        let stream = &config.stream;
+        seen.push(Observation::fine(format!(
+            "the stream {stream} holds {waiting} alerts; {stored} records are stored"
+        )));
+    }
+    seen.extend(length(&keys.dead).await.map(|dead| match dead {
+        0 => Observation::fine("no dead letters"),
+        dead if dead >= dlq_alarm => Observation::risk(
+            format!("{dead} dead letters: as many as dlq_alarm in [queue] says, or more, and nothing trims them"),
+            "see `dossier dlq list`; mend the cause, then `dossier dlq replay`",
+        ),
+        dead => Observation::note(format!("{dead} dead letters"), "see `dossier dlq list`"),
+    }));
+    // A stream that is not there has no groups; that is fine.
+    let Ok(groups) = ask(link, redis::cmd("XINFO").arg("GROUPS").arg(&config.stream)).await else { return seen };
+    let names: Vec<_> =
+        reply::list(groups).unwrap_or_default().into_iter().filter_map(|group| name(group, "name")).collect();
+    for other in names.iter().filter(|name| **name != config.group) {
+        seen.push(Observation::broken(
+            format!(
+                "the stream {} has another consumer group, \"{other}\": it would lose every alert that dossier finishes",
+                config.stream
+            ),
+            format!("remove it with XGROUP DESTROY {} {other}, or give it a stream of its own", config.stream),
+        ));
+    }
+    if names.contains(&config.group) {
+        seen.extend(hosts(link, keys, config, waiting).await);
+    }
+    seen
+}
+
+/// Which hosts take part in the group.
+async fn hosts(link: &Link, keys: &Keys, config: &RedisConfig, waiting: u64) -> Option<Observation> {
+    let mut command = redis::cmd("XINFO");
+    command.arg("CONSUMERS").arg(&config.stream).arg(&config.group);
+    let consumers = reply::list(ask(link, &command).await.ok()?)?;
+    let mut alive = 0;
+    let mut left = 0;
+    for consumer in consumers {
+        let pending = name(consumer.clone(), "pending").and_then(|pending| pending.parse::<u64>().ok()).unwrap_or(0);
+        let lease = keys.lease(&name(consumer, "name")?);
+        match ask(link, redis::cmd("EXISTS").arg(lease)).await.ok().and_then(reply::number) {
+            Some(1) => alive += 1,
+            _ => left += pending,
+        }
+    }
+    let hosts = |verb| if alive == 1 { format!("1 host {verb}s") } else { format!("{alive} hosts {verb}") };
+    Some(match (alive, left) {
+        (0, 0) if waiting == 0 => Observation::note("no host takes alerts from the stream", "dossier run starts one"),
+        (0, left) => Observation::risk(
+            format!(
+                "no host takes alerts from the stream, and {waiting} are there, {left} of them begun by hosts that are gone"
+            ),
+            "start one: dossier run",
+        ),
+        (_, 0) => Observation::fine(format!("{} alerts from the stream", hosts("take"))),
+        (_, left) => Observation::note(
+            format!("{} alerts from the stream; {left} alerts were begun by hosts that are gone", hosts("take")),
+            "they are taken over within seconds; if not, look at the log for \"suspect\"",
+        ),
+    })
+}
+
+/// A field of what XINFO tells, whose answer is a flat list of names and values.
+fn name(told: Value, wanted: &str) -> Option<String> {
+    let mut fields = reply::list(told)?.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        if reply::text(name).as_deref() == Some("name") {
-            return reply::text(value);
+        if reply::text(name).as_deref() == Some(wanted) {
+            return match value {
+                Value::Int(number) => Some(number.to_string()),
+                value => reply::text(value),
+            };
         }
     }
     None
@@ -69,58 +162,4 @@ fn group_name(group: Value) -> Option<String> {
 
 async fn ask(link: &Link, command: &Cmd) -> Result<Value, String> {
     link.query(command).await.map_err(|error| link.error(&error).to_string())
-}
-
-/// What the server says of itself.
-fn server(info: &str, stream: &str, place: &str, problems: &mut Vec<String>) {
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or("")
-    };
-    let version = field("redis_version");
-    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
-    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < VERSION {
-        problems.push(format!("redis at {place} is {version}; dossier needs {}.{} or later", VERSION.0, VERSION.1));
-    }
-    if matches!(field("role"), "slave" | "replica") {
-        problems.push(format!("redis at {place} is a replica; name the primary in url of [queue]"));
-    }
-    let policy = field("maxmemory_policy");
-    if !matches!(policy, "noeviction" | "") && field("maxmemory") != "0" {
-        problems.push(format!(
-            "redis at {place} evicts keys when its memory is full (maxmemory-policy {policy}), alerts and records too; set \
-             it to noeviction"
-        ));
-    }
-    if field("cluster_enabled") == "1" && !(stream.contains('{') && stream.contains('}')) {
-        problems.push(format!(
-            "redis at {place} is a Cluster; give the stream a hash tag, stream = \"{{{stream}}}\", so that its keys stay \
-             together"
-        ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problems(info: &str) -> Vec<String> {
-        let mut problems = Vec::new();
-        server(info, "alerts", "here", &mut problems);
-        problems
-    }
-
-    #[test]
-    fn a_server_that_would_lose_alerts_is_found_out() {
-        let good = "redis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\ncluster_enabled:0\r\n";
-        assert_eq!(problems(good), Vec::<String>::new());
-        for (from, to, word) in [
-            ("7.0.15", "6.0.16", "6.2"),
-            ("role:master", "role:slave", "replica"),
-            ("maxmemory:0\r\nmaxmemory_policy:noeviction", "maxmemory:9\r\nmaxmemory_policy:allkeys-lru", "noeviction"),
-            ("cluster_enabled:0", "cluster_enabled:1", "hash tag"),
-        ] {
-            let found = problems(&good.replace(from, to));
-            assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
-        }
-    }
 }

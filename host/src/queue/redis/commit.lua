@@ -2,13 +2,15 @@
 -- A script that fails half-way undoes nothing, so each alert is added first, then indexed, and only then let go of; an
 -- error ends the work, and what was done before it is told beside it. An error that is about one alert's own keys refuses this
 -- alert alone.
--- KEYS: stream, store, dead letters, accused, ledger. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
+-- KEYS: stream, store, dead letters, accused, ledger, again. Keys of the index and of notes are derived from ARGV[3] and [4]; they share
 -- the stream's hash tag, so all of them are in one slot of a Cluster.
 -- ARGV: group, consumer, prefix of the index, prefix of notes, life of the index in ms (0: for ever), retention of the
 -- store in ms (0: for ever), life of a note in ms, then for each alert its entry and
 --   'store', id, sha256, head, id in a conflict, head in a conflict, rest    or
 --   'dead', id, sha256, id in a conflict, reason, step, attempts, first seen, letter, '' or the original bytes, for an entry
---   that was trimmed
+--   that was trimmed.
+-- One that is to take the place of a record has before its entry: 'again', the record's entry in the store, the record's id, the record's
+-- head, the alert as it stands in the record ('': as it stands in the stream).
 -- Gives {{outcome…}, '' or the error that ended it, how many were done although their entry was gone from the stream}.
 local stream, store, dlq, accused = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, index, notes, index_life, retention, note_life =
@@ -83,7 +85,8 @@ local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
   for i = 1, #fields, 2 do
     if fields[i] == 'alert' and not alert then
       alert = fields[i + 1]
-    elseif fields[i] ~= 'dossier:attempts' and fields[i] ~= 'dossier:first_seen' and fields[i] ~= 'dossier:history' then
+    elseif fields[i] ~= 'dossier:attempts' and fields[i] ~= 'dossier:first_seen' and fields[i] ~= 'dossier:history'
+      and fields[i] ~= 'dossier:replace' then
       others[#others + 1] = 'field:' .. fields[i]
       others[#others + 1] = fields[i + 1]
     end
@@ -99,6 +102,67 @@ local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
   own('XADD', dlq, '*', unpack(letter_fields))
   call('SET', notes .. entry, consumer, 'PX', note_life)
   return 'dead'
+end
+
+-- Whether a place in the store holds a record of this id and of this very alert; and whether it holds anything. Whoever may write into
+-- the stream can say what an alert replaces, so it is looked at.
+local function holds(at, id, alert)
+  local found = call('XRANGE', store, at, at)
+  if not found[1] then return false, false end
+  local its, record = nil, ''
+  local fields = found[1][2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'id' then its = fields[i + 1] elseif fields[i] == 'record' then record = fields[i + 1] end
+  end
+  return its == id and string.find(record, ',"alert":' .. alert .. ',"observables":', 1, true) ~= nil, true
+end
+
+-- The alert that an entry of the stream holds.
+local function original(entry)
+  local found = call('XRANGE', stream, entry, entry)
+  local fields = found[1] and found[1][2] or {}
+  for i = 1, #fields, 2 do
+    if fields[i] == 'alert' then return fields[i + 1] end
+  end
+  return nil
+end
+
+-- An alert that is to take the place of a record. None when there is no such record, now or ever: then it is an alert as any other.
+local function put_again(mark, entry, sha, rest)
+  local alert = mark.alert ~= '' and mark.alert or original(entry)
+  if not alert then return nil end
+  local there = look_up(mark.id)
+  if there and there.entry == entry then return 'replaced' end
+  local is_it, is_there = holds(mark.at, mark.id, alert)
+  if is_it and (not there or there.at == mark.at) then
+    if not rest then
+      call('SET', notes .. entry, consumer .. ' kept', 'PX', note_life)
+      return 'kept'
+    end
+    add(entry, mark.id, there and there.sha or sha, mark.head, rest)
+    call('XDEL', store, mark.at)
+    return 'replaced'
+  end
+  -- The record was replaced meanwhile, or trimmed since.
+  if there and ((there.at == mark.at and not is_there) or (holds(there.at, mark.id, alert))) then return 'duplicate' end
+  return nil
+end
+
+-- As done_before, of an alert that is to take the place of a record.
+local function done_again(mark, entry, kind, id, other_id)
+  if #call('XPENDING', stream, group, entry, entry, 1) > 0 then return 'lost' end
+  local by = call('GET', notes .. entry)
+  if by and kind == 'dead' and by == consumer .. ' kept' then return 'kept' end
+  if by then return kind == 'dead' and by == consumer and 'dead' or 'lost' end
+  for as, its in pairs({replaced = mark.id, stored = id, conflict = other_id}) do
+    local there = look_up(its)
+    if there and there.entry == entry then
+      if its == mark.id then as = 'replaced' end
+      return kind == 'store' and there.by == consumer and as or 'lost'
+    end
+  end
+  if #call('XRANGE', stream, entry, entry) > 0 then return 'lost' end
+  return nil
 end
 
 -- What became of an alert that this consumer does not own any more: done by an earlier try whose reply was lost, or lost to
@@ -120,20 +184,30 @@ local function done_before(entry, kind, id, sha, other_id)
   return nil
 end
 
-local outcomes, finished, duplicates = {}, {}, 0
-local function one(entry, kind, id, sha, ...)
+local outcomes, finished, duplicates, kept, settled = {}, {}, 0, 0, {}
+local function one(mark, entry, kind, id, sha, ...)
   local outcome
+  local other_id = select(kind == 'store' and 2 or 1, ...)
   if #call('XPENDING', stream, group, entry, entry, 1, consumer) == 0 then
-    outcome = done_before(entry, kind, id, sha, (select(kind == 'store' and 2 or 1, ...)))
+    if mark then
+      outcome = done_again(mark, entry, kind, id, other_id)
+    else
+      outcome = done_before(entry, kind, id, sha, other_id)
+    end
     if outcome then return outcome end
   end
-  if kind == 'store' then
+  if mark then outcome = put_again(mark, entry, sha, kind == 'store' and select(4, ...) or nil) end
+  if outcome then
+    settled[#settled + 1] = mark.at
+  elseif kind == 'store' then
     outcome = put(entry, id, sha, ...)
   else
     outcome = bury(entry, id, select(2, ...))
   end
   -- One that is gone from the stream left it otherwise.
-  if outcome == 'duplicate' and #call('XRANGE', stream, entry, entry) > 0 then duplicates = duplicates + 1 end
+  if (outcome == 'duplicate' or outcome == 'kept') and #call('XRANGE', stream, entry, entry) > 0 then
+    if outcome == 'kept' then kept = kept + 1 else duplicates = duplicates + 1 end
+  end
   if outcome ~= 'collision' and outcome ~= 'gone' then finished[#finished + 1] = entry end
   return outcome
 end
@@ -143,13 +217,19 @@ local function work()
   local at = 8
   while at <= #ARGV do
     problem, alone = nil, true
-    local fine, outcome = pcall(one, unpack(ARGV, at, at + (ARGV[at + 1] == 'store' and 7 or 10)))
+    local mark = nil
+    if ARGV[at] == 'again' then
+      mark = {at = ARGV[at + 1], id = ARGV[at + 2], head = ARGV[at + 3], alert = ARGV[at + 4]}
+      at = at + 5
+    end
+    local last = at + (ARGV[at + 1] == 'store' and 7 or 10)
+    local fine, outcome = pcall(one, mark, unpack(ARGV, at, last))
     if not fine then
       if not alone then return problem end
       outcome = 'refused ' .. (problem or tostring(outcome))
     end
     outcomes[#outcomes + 1] = outcome
-    at = at + (ARGV[at + 1] == 'store' and 8 or 11)
+    at = last + 1
   end
   return ''
 end
@@ -162,8 +242,10 @@ if #finished > 0 then
   if type(deleted) == 'table' then return deleted end
   gone = #finished - deleted
   redis.pcall('HDEL', accused, unpack(finished))
+  if #settled > 0 then redis.pcall('HDEL', KEYS[6], unpack(settled)) end
   -- Streams count what is added to them; what is let go of and added nowhere is counted here, for `dossier verify --input`.
   if duplicates > 0 then redis.pcall('HINCRBY', KEYS[5], 'duplicates', duplicates) end
+  if kept > 0 then redis.pcall('HINCRBY', KEYS[5], 'kept', kept) end
 end
 if retention > 0 then
   local time = redis.call('TIME')

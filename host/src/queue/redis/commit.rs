@@ -17,7 +17,7 @@ use super::keys::{self, Keys};
 use super::link::{Call, Source};
 use super::reaction::{self, Reaction};
 use super::{Shared, reply};
-use crate::queue::{Body, Committed, Outcome, QueueError, Settled};
+use crate::queue::{Body, Committed, Outcome, QueueError, Replaces, Settled};
 use crate::record::Record;
 use crate::telemetry::events::EntriesRescued;
 
@@ -81,6 +81,17 @@ impl Item<'_> {
     }
 
     fn push(&self, call: &mut Call) -> Result<(), serde_json::Error> {
+        if let Some(Replaces { record, id }) = &self.settled.delivery.replaces {
+            call.push("again");
+            call.push(record);
+            call.push(id);
+            call.push(Record::head(id));
+            // As it stands in the record.
+            call.push(match &self.settled.delivery.body {
+                Body::Alert(bytes) => bytes.trim_ascii(),
+                Body::Refused { .. } => &[],
+            });
+        }
         call.push(&self.receipt.entry);
         match &self.settled.outcome {
             Outcome::Store(record) => {
@@ -157,6 +168,7 @@ impl Shared {
         let mut usual: Vec<_> = items
             .iter()
             .filter(|item| matches!(item.settled.outcome, Outcome::Store(_)) && !item.settled.delivery.suspect)
+            .filter(|item| item.settled.delivery.replaces.is_none())
             .filter(|item| item.id().is_some_and(|id| sharing.get(id) == Some(&1)))
             .collect();
         usual.sort_by_cached_key(|item| keys::place(&item.receipt.entry));
@@ -216,8 +228,8 @@ impl Shared {
         items: Vec<Item<'a>>,
         refused: &mut HashMap<String, String>,
     ) -> Result<Vec<Item<'a>>, QueueError> {
-        let Keys { stream, store, dead, accused, ledger, .. } = &self.keys;
-        let mut call = Call::new(&COMMIT, &[stream, store, dead, accused, ledger])
+        let Keys { stream, store, dead, accused, ledger, again, .. } = &self.keys;
+        let mut call = Call::new(&COMMIT, &[stream, store, dead, accused, ledger, again])
             .arg(&self.group)
             .arg(&self.consumer)
             .arg(&self.keys.index)
@@ -244,6 +256,8 @@ impl Shared {
                 ("stored", _) => Committed::Stored,
                 ("conflict", Outcome::Store(record)) => Committed::Conflict(item.conflict_id(record)),
                 ("duplicate", _) => Committed::Duplicate,
+                ("replaced", _) => Committed::Replaced,
+                ("kept", _) => Committed::Kept,
                 ("dead", _) => Committed::Dead,
                 ("lost", _) => Committed::Lost,
                 ("collision", _) if !item.whole_hash => {

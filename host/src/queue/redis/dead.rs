@@ -1,5 +1,6 @@
 //! Looking at what is at rest: the dead letters, the store, how full everything is; and moving dead letters back.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use super::link::{Call, Source};
 use super::{Shared, reply};
 use crate::dead_letter::history::History;
 use crate::dead_letter::{self, DeadLetter, Reason};
-use crate::queue::{Dead, Depth, QueueError};
+use crate::queue::{Dead, Depth, Held, QueueError};
 
 static LIST: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("list.lua")));
 static REPLAY: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("replay.lua")));
 static DEPTH: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("depth.lua")));
+
+/// How many keys the server looks at before it serves others.
+const KEYS_AT_ONCE: usize = 10_000;
 
 impl Shared {
     /// See [`crate::queue::Queue::depth`].
@@ -130,13 +134,49 @@ impl Shared {
 
     /// See [`crate::queue::Queue::record`].
     pub(super) async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError> {
+        Ok(self.indexed(&format!("{}{id}", self.keys.index)).await?.and_then(|held| held.bytes))
+    }
+
+    /// See [`crate::queue::Queue::stored`]; none where this user may not look for keys.
+    pub(super) async fn stored(&self, id: &str) -> Result<Option<Vec<Held>>, QueueError> {
+        let mut keys = BTreeSet::from([format!("{}{id}", self.keys.index)]);
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut command = redis::cmd("SCAN");
+            command.arg(&cursor).arg("MATCH").arg(format!("{}~*", literally(&self.keys.index, id)));
+            command.arg("COUNT").arg(KEYS_AT_ONCE);
+            let answer = match self.commands.query(&command).await {
+                Err(error) if error.code() == Some("NOPERM") => return Ok(None),
+                answer => answer.map_err(|error| self.commands.error(&error))?,
+            };
+            let parse = |answer| {
+                let [next, found] = reply::exactly(answer)?;
+                Some((reply::text(next)?, reply::texts(found)?))
+            };
+            let (next, found) = parse(answer).ok_or_else(|| self.commands.nonsense("SCAN"))?;
+            keys.extend(found);
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+        let mut records = Vec::new();
+        for key in keys {
+            records.extend(self.indexed(&key).await?);
+        }
+        Ok(Some(records))
+    }
+
+    /// The record that a key of the index leads to.
+    async fn indexed(&self, key: &str) -> Result<Option<Held>, QueueError> {
         let mut command = redis::cmd("GET");
-        command.arg(format!("{}{id}", self.keys.index));
+        command.arg(key);
         let Value::BulkString(place) = self.query(&self.commands, &command).await? else { return Ok(None) };
         let place = String::from_utf8_lossy(&place);
         let Some(entry) = place.split(' ').next().filter(|entry| is_entry(entry)) else { return Ok(None) };
         let fields = self.fields(&self.keys.store, entry).await?.unwrap_or_default();
-        Ok(fields.into_iter().find(|(name, _)| name == "record").map(|(_, value)| value))
+        let record = fields.into_iter().find(|(name, _)| name == "record").map(|(_, value)| value);
+        Ok(record.map(|record| Held { key: entry.to_owned(), bytes: Some(record) }))
     }
 
     /// The fields of one entry of a stream; none when it is not there.
@@ -159,6 +199,18 @@ impl Shared {
         };
         parse(answer).ok_or_else(|| self.commands.nonsense("XRANGE"))
     }
+}
+
+/// Texts as a pattern of Redis' that matches them alone.
+fn literally(index: &str, id: &str) -> String {
+    let mut pattern = String::with_capacity(index.len() + id.len());
+    for char in index.chars().chain(id.chars()) {
+        if matches!(char, '*' | '?' | '[' | ']' | '^' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(char);
+    }
+    pattern
 }
 
 /// A dead letter as list.lua tells of it. What somebody else put there has no description of ours: it gets one, so that it

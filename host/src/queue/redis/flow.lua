@@ -1,7 +1,7 @@
 -- What the streams have counted since they are there.
 -- KEYS: stream, store, dead letters, ledger
 -- Gives {entries ever added to the stream, entries in it, ever added to the store, ever added to the dead letters,
--- duplicates}. A server before 7.0 does not count, and that is an error.
+-- duplicates, what was to be enriched anew and failed}. A server before 7.0 does not count, and that is an error.
 local counted = {}
 for i = 1, 3 do
   counted[i] = {added = 0, length = 0}
@@ -14,6 +14,9 @@ for i = 1, 3 do
     counted[i] = {added = info['entries-added'], length = info['length']}
   end
 end
-local duplicates = redis.pcall('HGET', KEYS[4], 'duplicates')
-if type(duplicates) == 'table' then return duplicates end
-return {counted[1].added, counted[1].length, counted[2].added, counted[3].added, duplicates or '0'}
+local ledger = {}
+for i, field in ipairs({'duplicates', 'kept'}) do
+  ledger[i] = redis.pcall('HGET', KEYS[4], field)
+  if type(ledger[i]) == 'table' then return ledger[i] end
+end
+return {counted[1].added, counted[1].length, counted[2].added, counted[3].added, ledger[1] or '0', ledger[2] or '0'}

@@ -15,6 +15,8 @@ pub(super) struct Keys {
     pub ledger: String,
     /// Sorted set: when which source was heard last.
     pub sources: String,
+    /// Hash: of each record that is to be replaced, the entry that is on its way to do so.
+    pub again: String,
     /// Before an alert's id: where it is stored.
     pub index: String,
     /// Before an entry's id: who put it into the dead letters a moment ago.
@@ -34,6 +36,7 @@ impl Keys {
             accused: format!("{stream}:accused"),
             ledger: format!("{stream}:ledger"),
             sources: format!("{stream}:sources"),
+            again: format!("{stream}:again"),
             index: format!("{stream}:id:"),
             notes: format!("{stream}:dead:"),
             answers: format!("{stream}:http:"),

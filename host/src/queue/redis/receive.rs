@@ -8,13 +8,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use redis::Value;
 
+use super::again::MAX_REPLACES;
 use super::desk::{BUDGET, Waiting};
-use super::keys::age;
+use super::keys::{age, is_entry};
 use super::link::{Call, Source};
 use super::{Shared, reply};
 use crate::dead_letter::Reason;
 use crate::dead_letter::history::History;
-use crate::queue::{Body, Delivery, QueueError};
+use crate::queue::{Body, Delivery, QueueError, Replaces};
 use crate::telemetry::events::{AlertsClaimed, EntriesLost, HistoryIgnored};
 
 /// How long a read waits for the first alert.
@@ -43,6 +44,10 @@ struct Told {
     crashes: u32,
     /// Only where there is one: as it stands there, whoever wrote it.
     history: Option<Bytes>,
+    /// The same.
+    replaces: Option<Bytes>,
+    /// The same.
+    traceparent: Option<String>,
 }
 
 /// What an entry holds, in the scripts' words.
@@ -75,7 +80,17 @@ impl What {
 impl Told {
     /// An alert of which there is nothing else to tell.
     fn alert(entry: String, value: Bytes) -> Self {
-        Self { entry, what: What::Alert, value, attempts: 0, first_seen: None, crashes: 0, history: None }
+        Self {
+            entry,
+            what: What::Alert,
+            value,
+            attempts: 0,
+            first_seen: None,
+            crashes: 0,
+            history: None,
+            traceparent: None,
+            replaces: None,
+        }
     }
 }
 
@@ -94,6 +109,8 @@ fn page(value: Value) -> Option<Page> {
             let (alert, entry) = (parts.pop()?, parts.pop()?);
             return Some(Told::alert(reply::text(entry)?, reply::bytes(alert)?));
         }
+        let traceparent = (parts.len() > 8).then(|| parts.pop()).flatten();
+        let replaces = (parts.len() > 7).then(|| parts.pop()).flatten();
         let history = (parts.len() > 6).then(|| parts.pop()).flatten();
         let [entry, what, value, attempts, first_seen, crashes] = parts.try_into().ok()?;
         Some(Told {
@@ -104,7 +121,10 @@ fn page(value: Value) -> Option<Page> {
             attempts: reply::text(attempts)?.parse().unwrap_or(0),
             first_seen: reply::text(first_seen)?.parse().ok(),
             crashes: reply::text(crashes)?.parse().unwrap_or(0),
-            history: history.and_then(reply::bytes),
+            // Both are empty where only what follows is there.
+            history: history.and_then(reply::bytes).filter(|text| !text.is_empty()),
+            replaces: replaces.and_then(reply::bytes).filter(|text| !text.is_empty()),
+            traceparent: traceparent.and_then(reply::text),
         })
     };
     Some(Page {
@@ -309,6 +329,8 @@ impl Shared {
             deliveries,
             attempts: told.attempts,
             history: told.history.map(|text| self.history(&told.entry, &text)).unwrap_or_default(),
+            traceparent: told.traceparent,
+            replaces: told.replaces.and_then(|text| self.replaces(&told.entry, &text)),
             first_seen: told.first_seen,
             waited: age(&told.entry, now),
             suspect: deliveries > 1,
@@ -324,6 +346,16 @@ impl Shared {
             self.telemetry.emit(&HistoryIgnored { entry, why: &why });
             History::default()
         })
+    }
+
+    /// What an entry says that its alert is to take the place of. What cannot be read takes nothing from the alert.
+    fn replaces(&self, entry: &str, text: &[u8]) -> Option<Replaces> {
+        let named = std::str::from_utf8(text).ok().filter(|text| text.len() <= MAX_REPLACES);
+        let replaces = named.and_then(|text| text.split_once(' ')).filter(|(record, _)| is_entry(record));
+        if replaces.is_none() {
+            self.telemetry.emit(&HistoryIgnored { entry, why: "its field \"dossier:replace\" names no record" });
+        }
+        replaces.map(|(record, id)| Replaces { record: record.to_owned(), id: id.to_owned() })
     }
 
     /// Notes how often the process of a suspect died while it ran alone.

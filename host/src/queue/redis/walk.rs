@@ -41,13 +41,14 @@ impl Shared {
         let Keys { stream, store, dead, ledger, .. } = &self.keys;
         let answer = self.run(&self.commands, &Call::new(&FLOW, &[stream, store, dead, ledger])).await?;
         let parse = |answer| {
-            let [added, waiting, stored, dead, duplicates] = reply::exactly(answer)?;
+            let [added, waiting, stored, dead, duplicates, kept] = reply::exactly(answer)?;
             Some(Flow {
                 added: reply::number(added)?,
                 waiting: reply::number(waiting)?,
                 stored: reply::number(stored)?,
                 dead: reply::number(dead)?,
                 duplicates: reply::number(duplicates)?,
+                kept: reply::number(kept)?,
             })
         };
         parse(answer).ok_or_else(|| self.commands.nonsense("flow.lua"))

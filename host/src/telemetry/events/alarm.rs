@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::Level;
-
 use super::micros;
 use crate::telemetry::alarms::{Change, Kind, Severity};
 use crate::telemetry::metrics::AlarmLabel;
-use crate::telemetry::{Event, Metrics, Noted, Told};
+use crate::telemetry::{Event, Metrics, Noted};
 
 /// An alarm holds from now on.
 #[derive(Debug)]
@@ -54,11 +52,6 @@ impl Event for AlarmRaised<'_> {
             Severity::Warning | Severity::Info => Noted::warning("alarm raised", self.kind.name(), text),
         }
     }
-
-    fn told(&self) -> Option<Told> {
-        let subject = if self.subject.is_empty() { String::new() } else { format!(" {}", self.subject) };
-        Some(Told::line(Level::WARN, format!("alarm {}{subject}: {}", self.kind.name(), self.detail)))
-    }
 }
 
 /// An alarm is over.
@@ -90,10 +83,5 @@ impl Event for AlarmCleared<'_> {
     fn noted(&self) -> Option<Noted> {
         let text = format!("{} {}, after {} s", self.kind.name(), self.subject, self.after.as_secs());
         Noted::change("alarm cleared", self.kind.name(), text)
-    }
-
-    fn told(&self) -> Option<Told> {
-        let subject = if self.subject.is_empty() { String::new() } else { format!(" {}", self.subject) };
-        Some(Told::line(Level::INFO, format!("alarm {}{subject} is over", self.kind.name())))
     }
 }

@@ -26,7 +26,7 @@ pub struct AlertFinished<'a> {
     pub id: Option<&'a str>,
     /// Where it was in the queue.
     pub entry: &'a str,
-    /// `stored`, `conflict`, `duplicate`, `dead` or `lost`.
+    /// `stored`, `conflict`, `duplicate`, `replaced`, `kept`, `dead` or `lost`.
     pub outcome: &'static str,
     /// The verdict of a stored one.
     pub verdict: Option<Label>,
@@ -85,6 +85,8 @@ impl Event for AlertFinished<'_> {
             "stored" => "alert stored",
             "conflict" => "alert stored beside another with its id",
             "duplicate" => "alert was stored before",
+            "replaced" => "alert enriched anew, in the place of its record",
+            "kept" => "alert not enriched anew: its record stays as it was",
             "dead" => "alert dead",
             "lost" => "alert taken over by another host",
             _ => "alert finished",

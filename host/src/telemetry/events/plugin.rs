@@ -171,7 +171,8 @@ impl Event for PluginOnProbation<'_> {
 
     fn alarm(&self) -> Option<Change<'_>> {
         let (version, digest) = (self.version, short(self.sha256));
-        let detail = format!("version {version} ({digest}): its first {} calls are looked at", self.calls);
+        let detail =
+            format!("version {version} ({digest}) is on probation: its first {} calls are looked at", self.calls);
         Some(Change::Raise(Kind::PluginOnProbation, self.plugin, detail.into()))
     }
 
@@ -257,8 +258,14 @@ impl Event for PluginTakenOut<'_> {
         Some(Change::Raise(
             Kind::PluginTakenOut,
             self.plugin,
-            format!("version {} ({}): {}; {} serves again", self.version, short(self.sha256), self.why, self.instead.0)
-                .into(),
+            format!(
+                "version {} ({}): it was taken out: {}; {} serves again",
+                self.version,
+                short(self.sha256),
+                self.why,
+                self.instead.0
+            )
+            .into(),
         ))
     }
 

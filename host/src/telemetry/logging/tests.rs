@@ -114,7 +114,8 @@ fn a_person_sees_time_level_message_and_fields() {
     assert!(time.ends_with("Z "), "{line}");
     assert_eq!(
         rest,
-        "ERROR queue trouble alarm=true operation=commit error=\"OOM command not allowed\"\n".trim_start()
+        "ERROR queue trouble alarm=true name=queue-trouble operation=commit error=\"OOM command not allowed\"\n"
+            .trim_start()
     );
     assert!(logged(Style::Pretty { colour: true }, say).contains("\x1b[31mERROR\x1b[0m"));
 }

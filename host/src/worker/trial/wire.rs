@@ -145,12 +145,15 @@ impl Suspect {
     /// As it was.
     pub(super) fn with(self, bytes: Bytes) -> Case {
         let delivery = Delivery {
+            traceparent: None,
             body: Body::Alert(bytes.clone()),
             entry: self.entry,
             deliveries: self.deliveries,
             attempts: self.attempts,
             first_seen: self.first_seen,
             history: self.history,
+            // Only the commit asks for it, which is the host's.
+            replaces: None,
             waited: self.waited,
             suspect: true,
             receipt: Box::new(()),
@@ -189,6 +192,7 @@ impl Answer {
                     steps,
                     started,
                     masks: Masks::default(),
+                    calls: Vec::new(),
                 };
                 let sha256 = hex::decode(sha256).ok()?.try_into().ok()?;
                 Some(Ended { outcome: Outcome::Store(Record { id, sha256, rest }), story })
@@ -202,6 +206,7 @@ impl Answer {
                     steps: steps.into_iter().map(StepTrace::from).collect(),
                     started,
                     masks: Masks::default(),
+                    calls: Vec::new(),
                 };
                 Some(Ended { outcome: Outcome::Dead(*letter), story })
             }
@@ -320,6 +325,7 @@ mod tests {
                 steps: outcomes.clone().map(trace).collect(),
                 started: Instant::now(),
                 masks: Masks::default(),
+                calls: Vec::new(),
             },
         };
         same(&stored(), &sent(stored()).await);
@@ -355,6 +361,7 @@ mod tests {
                 steps: vec![trace("trap")],
                 started: Instant::now(),
                 masks: Masks::default(),
+                calls: Vec::new(),
             },
         };
         same(&dead(), &sent(dead()).await);

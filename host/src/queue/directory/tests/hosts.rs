@@ -213,12 +213,13 @@ async fn a_path_that_is_no_directory_is_named() {
         let error = open(&path).await.unwrap_err();
         assert!(matches!(&error, QueueError::Broken(text) if text.contains("file is not a directory")), "{error:?}");
     }
-    assert!(super::super::check(&file).await[0].contains("is not a directory"));
+    assert!(super::super::check(&file).await[0].what.contains("is not a directory"));
 }
 
 #[tokio::test]
 async fn a_check_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(super::super::check(&folder.path().join("a/b")).await, Vec::<String>::new());
+    let seen = super::super::check(&folder.path().join("a/b")).await;
+    assert!(seen.iter().all(|one| one.gravity != crate::checkup::Gravity::Broken), "{seen:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
