@@ -11,7 +11,7 @@ use tracing::{Event, Level};
 use crate::telemetry::redact::Masks;
 
 /// Fields of our own events whose `{:?}` is JSON, and whose `{:#?}` is for people.
-pub const JSON_FIELDS: [&str; 2] = ["steps", "entries"];
+pub const JSON_FIELDS: [&str; 3] = ["steps", "entries", "changed"];
 
 /// The longest value in a line, in bytes.
 const VALUE: usize = 1024;
