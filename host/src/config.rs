@@ -3,6 +3,7 @@
 //! Owns the file's shape and every check that needs nothing but the file. It does not open tables, plugins or
 //! connections: those who do, report as [`Finding`]s too, so that `dossier validate` can show everything at once.
 
+mod admin;
 mod alarms;
 pub mod effective;
 mod http;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use self::admin::{AdminConfig, Token};
 pub use self::alarms::AlarmsConfig;
 pub(crate) use self::http::MAX_FAILURE_LIFE;
 pub use self::http::{CacheConfig, HttpConfig, Rate};
@@ -316,52 +318,6 @@ impl StepConfig {
             reuse: 1,
             line: None,
         }
-    }
-}
-
-/// The admin address.
-#[derive(Debug, Clone)]
-pub struct AdminConfig {
-    /// Where `/metrics`, `/healthz`, `/readyz` and `/api/v1` answer; none turns them off.
-    pub address: Option<std::net::SocketAddr>,
-    /// What whoever asks must know; none only where the address is of this machine alone.
-    pub token: Option<Token>,
-}
-
-/// A secret that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// The shortest, in bytes: what is shorter can be guessed.
-    pub const SHORTEST: usize = 16;
-
-    /// A text as a token.
-    ///
-    /// # Errors
-    /// What is wrong with it, without the text: it is too short, or holds what no HTTP header may.
-    pub fn new(text: String) -> Result<Self, String> {
-        if text.len() < Self::SHORTEST {
-            return Err(format!(
-                "token must have at least {} characters; make one with `openssl rand -hex 32`",
-                Self::SHORTEST
-            ));
-        }
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("token may hold letters, digits and signs of ASCII only, and no spaces".to_owned());
-        }
-        Ok(Self(text))
-    }
-
-    /// The secret itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("..")
     }
 }
 

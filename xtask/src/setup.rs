@@ -154,6 +154,20 @@ pub fn languages() {
     language("Python", &["python3", "python3-venv"], || works("python3", &["-c", "import venv, ensurepip"]));
 }
 
+/// Sees to it that there is a tmux, the terminal of the tests of `dossier top`, where that needs no question. Where it cannot be, they say
+/// that they did not run.
+pub fn terminal() {
+    let there = || quietly(Command::new("tmux").arg("-V"));
+    if there() {
+        return;
+    }
+    if let Err(error) = apt(&["tmux"]) {
+        say(&format!(
+            "dossier top cannot be tried on a terminal here: {error:#}; its tests say that they did not run."
+        ));
+    }
+}
+
 fn language(language: &str, packages: &[&str], there: impl Fn() -> bool) {
     if there() {
         return;

@@ -87,6 +87,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         name: "set-up",
         work: |project, _, _| {
             setup::languages();
+            setup::terminal();
             setup::lints(project).and_then(|()| setup::redis())
         },
     };

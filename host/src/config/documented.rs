@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::admin::RawAdmin;
 use super::alarms::RawAlarms;
 use super::http::RawHttp;
 use super::shape::*;

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::admin::admin_config;
 use super::alarms;
 use super::http::http_config;
 use super::place::Place;
-use super::shape::{OneOrMany, RawAdmin, RawAlert, RawConfig, RawKind, RawQueue, RawStep, RawTable};
+use super::shape::{OneOrMany, RawAlert, RawConfig, RawKind, RawQueue, RawStep, RawTable};
 use super::value::{self, Text};
 use super::{
-    AdminConfig, AlertConfig, Config, Finding, HostConfig, Limits, PluginsConfig, ProbationConfig, QueueConfig,
-    QueueKind, RedisConfig, StepConfig, TableConfig, TableFormat, Token,
+    AlertConfig, Config, Finding, HostConfig, Limits, PluginsConfig, ProbationConfig, QueueConfig, QueueKind,
+    RedisConfig, StepConfig, TableConfig, TableFormat,
 };
 
 /// The time that a step with an HTTP grant has, where none is said.
@@ -197,38 +198,6 @@ fn probation_config(
         findings.push(place.finding(Some(raw.span().start), message));
     }
     raw.into_inner()
-}
-
-fn admin_config(raw: RawAdmin, place: &Place<'_>, findings: &mut Vec<Finding>) -> AdminConfig {
-    let mut refuse = |offset: usize, message: String| findings.push(place.finding(Some(offset), message));
-    let has_token = raw.token.is_some();
-    let token = raw.token.and_then(|token| {
-        let offset = token.span().start;
-        Token::new(token.into_inner().0).map_err(|why| refuse(offset, why)).ok()
-    });
-    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9464));
-    let Some(address) = raw.address else { return AdminConfig { address: Some(default), token } };
-    let offset = address.span().start;
-    let address = match address.get_ref().0.as_str() {
-        "off" => None,
-        text => text.parse::<std::net::SocketAddr>().map_or_else(
-            |_| {
-                let hint = "write address and port, as in \"127.0.0.1:9464\", or \"off\"";
-                refuse(offset, format!("\"{text}\" is no address; {hint}"));
-                None
-            },
-            Some,
-        ),
-    };
-    // An IPv4 address may be written as IPv6.
-    if let Some(address) = address.filter(|address| !has_token && !address.ip().to_canonical().is_loopback()) {
-        let message = format!(
-            "other machines can reach \"{address}\", so whoever asks must know a token: add \
-             token = \"${{DOSSIER_ADMIN_TOKEN}}\" to [admin] and export that variable, or listen on 127.0.0.1"
-        );
-        refuse(offset, message);
-    }
-    AdminConfig { address, token }
 }
 
 fn table_config(

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::admin::RawAdmin;
 use super::alarms::RawAlarms;
 use super::http::RawHttp;
 use super::telemetry::RawTelemetry;
@@ -258,18 +259,4 @@ pub(super) struct RawStep {
     /// How many alerts one instance may serve; 1 is a fresh one for every alert, so that nothing of one reaches the next.
     #[schemars(with = "Option<u32>", extend("minimum" = 1, "default" = 1))]
     pub reuse: Option<Spanned<u32>>,
-}
-
-#[derive(Deserialize, Default, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub(super) struct RawAdmin {
-    /// Where `/metrics`, `/healthz`, `/readyz` and `/api/v1` (what `dossier top` and `tap` show) answer; port 0 takes a free one, "off" turns
-    /// them off.
-    #[schemars(with = "Option<Text>", extend("default" = "127.0.0.1:9464"))]
-    pub address: Option<Spanned<Text>>,
-    /// What whoever asks must send, as `Authorization: Bearer …`; only `/healthz` answers without it. At least 16 characters. An address that
-    /// other machines can reach is refused without one.
-    #[schemars(with = "Option<Text>", extend("writeOnly" = true))]
-    pub token: Option<Spanned<Text>>,
 }

@@ -1,11 +1,17 @@
 //! Versions of a plugin that follow one another: probation, what is remembered of it, and what a version may ask for.
 
+use std::fs;
+use std::sync::Arc;
+
+use dossier::config::Config;
 use dossier::digest::sha256_hex;
-use dossier::pipeline::Enricher;
+use dossier::pipeline::{Enricher, Given};
+use dossier::plugin::Plugins;
 use dossier::tables::Tables;
+use dossier::telemetry::Telemetry;
 use dossier_authoring::manifest::Manifest;
 
-use super::*;
+use super::place::*;
 
 const SECOND: Guest = Guest { version: "2.0.0", ..GUEST };
 const BAD: Guest = Guest { enrich: "unreachable", ..SECOND };
