@@ -280,7 +280,7 @@ fn how_alerts_are_read_and_what_their_calls_may_cost_change_with_the_configurati
     let records = kind.records(&site);
     assert_eq!(records[0]["id"], "k", "{}", records[0]);
     let step = &records[0]["pipeline"]["steps"][0];
-    assert_eq!((step["step"].as_str(), step["outcome"].as_str()), (Some("settings"), Some("fuel")), "{step}");
+    assert_eq!((step["step"].as_str(), step["outcome"].as_str()), (Some("settings"), Some("out-of-fuel")), "{step}");
 }
 
 #[test]
