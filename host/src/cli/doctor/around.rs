@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
-use crate::admin::ask;
+use crate::admin::{AskError, Client};
 use crate::checkup::Observation;
 use crate::config::Config;
 use crate::plugin::http::{Http, HttpError};
@@ -75,17 +75,25 @@ pub(super) async fn host(config: &Config) -> Vec<Observation> {
             "set a port in [admin] address; a host's first log line says the one that it took",
         )];
     }
-    let Some(ready) = ask(address).await else {
-        let there =
-            tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|stream| stream.is_ok());
-        return vec![if there {
-            Observation::broken(
-                format!("something listens at the admin address {address}, and it is no dossier"),
-                "a host cannot start with it: choose another address in [admin]",
-            )
-        } else {
-            Observation::note(format!("no host answers at {address}"), "dossier run starts one")
-        }];
+    let answer = match Client::of(address, config.admin.token.clone()) {
+        Ok(client) => client.ready().await,
+        Err(error) => Err(error),
+    };
+    let ready = match answer {
+        Ok(ready) => ready,
+        Err(AskError::NoAnswer { .. }) => {
+            let there =
+                tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|stream| stream.is_ok());
+            return vec![if there {
+                Observation::broken(
+                    format!("something listens at the admin address {address}, and it is no dossier"),
+                    "a host cannot start with it: choose another address in [admin]",
+                )
+            } else {
+                Observation::note(format!("no host answers at {address}"), "dossier run starts one")
+            }];
+        }
+        Err(error) => return vec![Observation::broken(error.to_string(), "")],
     };
     let mut seen: Vec<_> = ready
         .problems
