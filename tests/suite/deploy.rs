@@ -157,3 +157,42 @@ fn the_configurations_in_deploy_are_in_order() {
         assert!(!said.contains("s3cret"), "{said}");
     }
 }
+
+#[test]
+fn the_chart_is_rendered_with_every_switch_on_and_off() {
+    let test = "the_chart_is_rendered_with_every_switch_on_and_off";
+    let chart = root().join("deploy/helm/dossier");
+    let helm = |arguments: &[&str]| Command::new("helm").args(arguments).arg(&chart).output();
+    let secret = "secret.values.DOSSIER_ADMIN_TOKEN=0123456789abcdef";
+    match helm(&["lint", "--strict", "--set", secret]) {
+        Err(_) => return not_run(test, "there is no helm"),
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+    }
+    let everything = [
+        "autoscaling.enabled=true",
+        "autoscaling.authSecret=redis",
+        "serviceMonitor.enabled=true",
+        "plugins.existingClaim=plugins",
+        "tables.assets\\.csv=ip",
+        "image.digest=sha256:0",
+    ];
+    let render = |settings: &[&str]| {
+        let mut arguments = vec!["template", "mine"];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
+        let output = helm(&arguments).expect("helm runs");
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (fine, plain) = render(&[secret]);
+    assert!(fine && plain.contains("kind: Deployment") && plain.contains("kind: PodDisruptionBudget"), "{plain}");
+    assert!(!plain.contains("kind: ScaledObject") && plain.contains("replicas: 2"), "{plain}");
+    let (fine, whole) = render(&[&[secret][..], &everything].concat());
+    assert!(fine && whole.contains("type: redis-streams") && whole.contains("streamLength: \"5000\""), "{whole}");
+    assert!(!whole.contains("pendingEntriesCount") && !whole.contains("replicas:"), "{whole}");
+    let (fine, refused) = render(&[]);
+    assert!(!fine && refused.contains("DOSSIER_ADMIN_TOKEN is empty"), "{refused}");
+    let (fine, refused) = render(&[secret, "autoscaling.enabled=true", "autoscaling.minReplicas=0"]);
+    assert!(!fine && refused.contains("at least 1"), "{refused}");
+}

@@ -17,7 +17,7 @@ pub enum Command {
     /// Show every setting with its value and where that comes from
     ///
     /// Each line says where its value comes from: a line of the file, variables of the environment, or the default. What is shown can be
-    /// used as a configuration itself. Secrets are masked: only the names of variables are shown, and *** in place of the rest.
+    /// used as a configuration itself. Secrets are masked: only the names of variables are shown, and asterisks in place of the rest.
     #[command(after_help = "\
 Examples:
   dossier config show
@@ -89,8 +89,8 @@ fn written(config: &Config, settings: &[Setting]) -> String {
     let folder = config.file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| ".".to_owned(), |folder| printable(&folder.display().to_string()));
     let mut text = format!(
-        "# What {file} comes to, with dossier {} (sha256 {}).\n# Relative paths start at {folder}. \
-         Secrets are masked.\n",
+        "# What {file} comes to, with dossier {} (sha256 {}).\n# Relative paths start in {folder}/, and \
+         secrets are masked.\n",
         env!("CARGO_PKG_VERSION"),
         config.sha256
     );

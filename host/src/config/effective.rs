@@ -2,7 +2,7 @@
 //! for the host, which takes some settings over while it runs.
 //!
 //! Walks the [`schema`](super::schema::schema) and not the types, so that a new setting is shown as soon as it can be written. Never gives
-//! a secret away: what may hold one is given as it is written, with `***` in place of what does not come from the environment.
+//! a secret away: what may hold one is given as it is written, with asterisks in place of what does not come from the environment.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,8 +14,8 @@ use toml::Value;
 use super::place::Place;
 use super::{Config, QueueKind, schema, value};
 
-/// What stands in place of a secret.
-const MASK: &str = "***";
+/// What stands in place of a secret; as long as the shortest token, so that what is shown is a configuration itself.
+const MASK: &str = "****************";
 
 /// A setting.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -139,7 +139,10 @@ pub struct Changes {
 impl<'a> Walk<'a> {
     fn section(&mut self, section: &Section<'a>) {
         let Some(properties) = section.schema["properties"].as_object() else { return };
-        let (inner, own): (Vec<_>, Vec<_>) = properties.iter().partition(|(_, schema)| is_section(schema));
+        let (inner, mut own): (Vec<_>, Vec<_>) = properties.iter().partition(|(_, schema)| is_section(schema));
+        // What must be said, such as a step's plugin, is what one looks for.
+        let required = section.schema["required"].as_array();
+        own.sort_by_key(|(key, _)| !required.is_some_and(|required| required.iter().any(|name| name == key.as_str())));
         // What stands directly in a section must come before the sections within it.
         for (key, schema) in own {
             self.setting(section, key, schema);

@@ -1,6 +1,7 @@
-//! The HTTP interfaces as they are written, and what does not fit together in one.
+//! The HTTP interfaces: what they come to, how they are written, and what does not fit together in one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::Finding;
 use super::place::Place;
 use super::value::{ByteCount, PeriodOrOff, RateText, Text};
-use super::{CacheConfig, Finding, HttpConfig, Rate};
 
 /// How long answers are shared, where nothing is said.
 const LIFE: Duration = Duration::from_secs(300);
@@ -23,6 +24,54 @@ pub(crate) const MAX_FAILURE_LIFE: Duration = Duration::from_secs(60);
 
 /// How many bytes of answers are kept, where nothing is said.
 const CACHE_SIZE: usize = 16 << 20;
+
+/// An HTTP interface that steps can be granted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Scheme, host and port that may be asked.
+    pub url: url::Url,
+    /// Headers that the host adds: credentials. Never printed.
+    pub headers: Vec<(String, String)>,
+    /// Whether the host may be at a private, loopback or link-local address.
+    pub private: bool,
+    /// The longest response body, in bytes.
+    pub max_response: usize,
+    /// How many requests run at once, at most.
+    pub concurrency: usize,
+    /// How fast requests may follow each other; none bounds nothing.
+    pub rate: Option<Rate>,
+    /// Whether and how long answers are shared; none asks for each request anew.
+    pub cache: Option<CacheConfig>,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many requests.
+    pub count: NonZeroU32,
+    /// In how much time.
+    pub per: Duration,
+    /// How many that were not used may be made up for at once.
+    pub burst: NonZeroU32,
+}
+
+/// How answers of an HTTP interface are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// How long an answer is given again.
+    pub life: Duration,
+    /// How long a failure is; none forgets it at once.
+    pub failures: Option<Duration>,
+    /// How many bytes of answers are kept, at most.
+    pub size: u64,
+}
+
+impl fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("HttpConfig").field("url", &self.url.as_str()).field("headers", &names).finish_non_exhaustive()
+    }
+}
 
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]

@@ -42,7 +42,8 @@ fn render(schema: &Value) -> String {
 fn section(page: &mut String, name: &str, schema: &Value, reload: bool) {
     let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let properties = schema["properties"].as_object().into_iter().flatten();
-    let (inner, own): (Vec<_>, Vec<_>) = properties.partition(|(_, schema)| within(schema).is_some());
+    let (inner, mut own): (Vec<_>, Vec<_>) = properties.partition(|(_, schema)| within(schema).is_some());
+    own.sort_by_key(|(key, _)| !required.contains(&key.as_str()));
     if !own.is_empty() {
         page.push_str("\n| setting | default | what it is |\n|---|---|---|\n");
     }

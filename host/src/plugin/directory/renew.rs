@@ -16,6 +16,7 @@ use super::{ALARMS, Directory, Found, Load, SETTLE, list};
 use crate::pipeline::setup::Setup;
 use crate::plugin::ReloadError;
 use crate::plugin::loader::Loader;
+use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::PluginRemoved;
 
 /// How often a file that is being written is looked at again.
@@ -124,7 +125,7 @@ impl Directory {
 
     async fn take_over(&mut self, ready: Ready) {
         let Ready { loader, alike, loads } = ready;
-        self.loader = loader;
+        let before = std::mem::replace(&mut self.loader, loader);
         // What is being loaded for the configuration before is looked at again.
         self.loads = tokio::task::JoinSet::new();
         let there: BTreeSet<_> = loads.iter().map(|load| load.plugin.clone()).chain(alike.iter().cloned()).collect();
