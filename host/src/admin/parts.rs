@@ -30,16 +30,6 @@ impl Inside {
     }
 }
 
-impl Inside {
-    /// The configuration and the tables that serve now.
-    pub fn serving(&self) -> (Arc<Config>, Arc<Tables>) {
-        match self.pipeline.borrow().as_deref().and_then(Pipeline::setup) {
-            Some(setup) => (Arc::clone(&setup.config), Arc::clone(&setup.tables)),
-            None => (Arc::clone(&self.config), Arc::clone(&self.tables)),
-        }
-    }
-}
-
 impl Parts {
     /// Says what the host is made of. Only the first one counts.
     pub fn are(&self, inside: Inside) {

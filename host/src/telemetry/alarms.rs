@@ -146,9 +146,6 @@ alarms! {
     PluginRemoved "plugin-removed" Warning true
         "The file of a plugin that a step requires is gone; it serves on from memory until the host ends."
         "Put the file back before the host is restarted."
-    ConfigRefused "config-refused" Warning true
-        "The configuration's file cannot be taken over by a running host; what served before serves on."
-        "Mend what the detail names (dossier validate shows all of it), or restart the host where it says so; it is looked at again when the file changes."
     TableRefused "table-refused" Warning true
         "A table's file was refused, and what was loaded before serves on."
         "Mend the line that the detail names; the file is loaded again when it changes."

@@ -16,7 +16,6 @@ use super::{ALARMS, Directory, Found, Load, SETTLE, list};
 use crate::pipeline::setup::Setup;
 use crate::plugin::ReloadError;
 use crate::plugin::loader::Loader;
-use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::PluginRemoved;
 
 /// How often a file that is being written is looked at again.
@@ -125,7 +124,7 @@ impl Directory {
 
     async fn take_over(&mut self, ready: Ready) {
         let Ready { loader, alike, loads } = ready;
-        let before = std::mem::replace(&mut self.loader, loader);
+        self.loader = loader;
         // What is being loaded for the configuration before is looked at again.
         self.loads = tokio::task::JoinSet::new();
         let there: BTreeSet<_> = loads.iter().map(|load| load.plugin.clone()).chain(alike.iter().cloned()).collect();
