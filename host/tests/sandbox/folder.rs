@@ -1,12 +1,9 @@
 //! The plugins folder: what comes, changes, breaks and goes, and what is kept of it for the next start.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Instant;
 
 use dossier::pipeline::Stage;
-use dossier::plugin::Plugins;
-use dossier::telemetry::Telemetry;
 
 use super::place::*;
 
@@ -128,11 +125,7 @@ async fn compiled_code_is_kept_for_the_next_start_and_damaged_code_is_not_loaded
     let compiled = place.folder.path().join("state/compiled");
     assert_eq!(fs::metadata(&compiled).unwrap().permissions().mode() & 0o777, 0o700);
     // Without a compiler only what was kept can serve.
-    let start = async || {
-        let (config, health) = (Arc::clone(&place.config), Arc::clone(&place.health));
-        let telemetry = Arc::new(Telemetry::default());
-        now(&Plugins::start_with("/nonexistent".into(), config, telemetry, health).await.unwrap())
-    };
+    let start = async || now(&place.start_with("/nonexistent".into()).await);
     assert!(start().await.is_some());
     let code = fs::read_dir(&compiled).unwrap().map(|entry| entry.unwrap().path());
     let code = code.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "cwasm")).unwrap();

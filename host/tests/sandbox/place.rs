@@ -123,15 +123,21 @@ impl Place {
     }
 
     pub async fn start(&self) -> Plugins {
+        self.start_with(program()).await
+    }
+
+    /// The same with another program for what runs in processes of its own.
+    pub async fn start_with(&self, program: PathBuf) -> Plugins {
         let (config, health) = (Arc::clone(&self.config), Arc::clone(&self.health));
         let telemetry = Arc::<Telemetry>::default();
         *self.telemetry.lock().unwrap() = Arc::clone(&telemetry);
-        Plugins::start_with(program(), config, telemetry, health).await.unwrap()
+        Plugins::start_with(program, config, telemetry, health).await.unwrap()
     }
 
-    /// What the alarms that hold say.
+    /// The alarms that hold: name, subject and detail.
     pub fn alarms(&self) -> Vec<String> {
-        self.telemetry.lock().unwrap().alarms().list().into_iter().map(|alarm| alarm.detail).collect()
+        let held = self.telemetry.lock().unwrap().alarms().list().into_iter();
+        held.map(|alarm| format!("{} {}: {}", alarm.alarm, alarm.subject, alarm.detail)).collect()
     }
 
     pub fn problem(&self) -> Option<String> {
