@@ -26,6 +26,7 @@ use serde::Deserialize;
 pub use self::admin::{AdminConfig, Token};
 pub use self::alarms::AlarmsConfig;
 pub(crate) use self::http::MAX_FAILURE_LIFE;
+pub use self::http::{CacheConfig, HttpConfig, Rate};
 pub use self::log::{LogConfig, LogFormat};
 use self::place::{Place, dotted};
 use self::shape::RawConfig;
