@@ -87,7 +87,8 @@ fn every_query_of_the_dashboard_gives_data() {
             !series.iter().any(|series| series["value"][1].as_str().is_some_and(|value| value != "NaN"))
         });
         if sent >= 400 {
-            assert!(missing.is_empty(), "no data for {missing:#?}");
+            let told: Vec<_> = host.log().into_iter().filter(|line| line["target"] == "dossier::config").collect();
+            assert!(missing.is_empty(), "no data for {missing:#?}: {told:?}");
         }
         missing.is_empty().then_some(())
     });
