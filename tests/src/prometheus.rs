@@ -30,7 +30,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
         return Ok(unpacked);
     }
     // Of the package only the one program is unpacked: all of it would be ten times as large. Needs no root.
-    let script = "apt-get download prometheus >&2 && \
+    let script = "get() { apt-get -qq download prometheus >&2; }; get || { apt-get -qq update >&2 && get; }; \
                   dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/$1 && rm prometheus_*.deb";
     let output =
         Command::new("sh").args(["-ec", script, "sh", name]).current_dir(&folder).output().context("there is no sh")?;
