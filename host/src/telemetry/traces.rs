@@ -216,7 +216,11 @@ impl Traces {
         let mut spans: Vec<_> = calls.collect();
         let (above, remote) = parent.map_or((SpanId::INVALID, false), |parent| (parent.span_id(), true));
         let kind = ("alert".into(), SpanKind::Consumer);
-        let times = (ended.checked_sub(event.duration).unwrap_or(ended), ended);
+        // It took so long without the wait for others that were committed with it, which it ended with; so its calls may lie before that.
+        let began = ended.checked_sub(event.duration).unwrap_or(ended);
+        let times = trail.calls.iter().fold((began, ended), |(began, ended), call| {
+            (began.min(call.began), ended.max(call.began + call.duration))
+        });
         spans.push(self.span(own, above, remote, kind, times, attributes, status));
         spans
     }

@@ -41,7 +41,7 @@ async fn an_alert_goes_on_with_its_producers_trace_and_is_above_its_steps() {
     };
     let call = Called {
         step: Arc::new(facts.into()),
-        began: SystemTime::now(),
+        began: SystemTime::now() - Duration::from_millis(1),
         duration: Duration::from_micros(9),
         outcome: "unavailable",
         fuel: 7,
@@ -61,6 +61,12 @@ async fn an_alert_goes_on_with_its_producers_trace_and_is_above_its_steps() {
     assert_eq!((&*first.name, &*alert.name), ("step geo", "alert"));
     assert!(matches!(first.status, Status::Error { .. }) && matches!(second.status, Status::Unset));
     assert_eq!(alert.end_time.duration_since(alert.start_time).unwrap(), Duration::from_millis(3));
+
+    // It waited for its commit, and its calls are within it all the same.
+    let began = SystemTime::now() - Duration::from_millis(50);
+    let calls = [Called { began, ..calls[0].clone() }];
+    let spans = traces.spans(&event(), &Trail { traceparent: None, calls: &calls, masks: Masks::default() }, None);
+    assert_eq!(spans[1].start_time, began);
 }
 
 #[tokio::test]
