@@ -21,6 +21,12 @@ impl Case {
         Self { alert: Value::Null, observables: Vec::new(), results: Vec::new(), tables }
     }
 
+    /// Begins with another alert.
+    pub fn begin(&mut self, alert: Value, observables: Vec<Value>) {
+        (self.alert, self.observables) = (alert, observables);
+        self.results.clear();
+    }
+
     /// Answers what the guests' SDK asks; none where there is nothing.
     pub fn ask(&self, what: &str, one: &str, two: &str) -> Result<Option<String>> {
         let result = || self.results.iter().find(|(name, _)| *name == one).and_then(|(_, result)| result.pointer(two));

@@ -47,10 +47,7 @@ fn open(folder: &Path, mode: &str) -> Result<Enrich> {
         let value: Value = serde_json::from_slice(alert)?;
         let observables = observables(&value);
         let found = serde_json::to_string(&observables)?;
-        *case.get()?.lock().map_err(|_| anyhow::anyhow!("a call panicked"))? = {
-            let tables = TABLES.get().map(Arc::clone).context("there are no tables")?;
-            Case { alert: value, observables, ..Case::new(tables) }
-        };
+        case.get()?.lock().map_err(|_| anyhow::anyhow!("a call panicked"))?.begin(value, observables);
         let (mut results, mut verdict) = (Vec::new(), String::from("null"));
         for (plugin, (name, _)) in kept.iter_mut().zip(PLUGINS) {
             let output: &str = plugin.call("enrich", "").with_context(|| name.to_owned())?;

@@ -37,7 +37,12 @@ impl<R: Clone> Tables<R> {
         let names: Vec<_> = lines.next().context("the assets have no header")?.collect();
         let mut assets = HashMap::new();
         for line in lines {
-            let row: Value = names.iter().zip(line).map(|(name, cell)| ((*name).to_owned(), cell.into())).collect::<serde_json::Map<_, _>>().into();
+            let row: Value = names
+                .iter()
+                .zip(line)
+                .map(|(name, cell)| ((*name).to_owned(), cell.into()))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
             for key in ["ip", "hostname"].iter().filter_map(|name| row[name].as_str().map(str::to_owned)) {
                 assets.insert(key, made(row.clone()));
             }
@@ -66,7 +71,9 @@ impl<R: Clone> Tables<R> {
                 (Countries::Database(reader), address) => {
                     Some((self.made)(reader.lookup(address).ok()?.decode::<Value>().ok()??))
                 }
-                (Countries::Networks(networks), IpAddr::V4(address)) => networks.get(&(u32::from(address) >> 17)).cloned(),
+                (Countries::Networks(networks), IpAddr::V4(address)) => {
+                    networks.get(&(u32::from(address) >> 17)).cloned()
+                }
                 (Countries::Networks(_), IpAddr::V6(_)) => None,
             },
         }

@@ -33,7 +33,8 @@ fn open(folder: &Path, _: &str) -> Result<Enrich> {
     let mut runtime = Runtime::default();
     Ok(Box::new(move |alert| {
         let value: Value = serde_json::from_slice(alert)?;
-        let mut target = TargetValue { value, metadata: Value::Object(Default::default()), secrets: Secrets::default() };
+        let mut target =
+            TargetValue { value, metadata: Value::Object(Default::default()), secrets: Secrets::default() };
         runtime.resolve(&mut target, &program, &TimeZone::default()).map_err(|wrong| anyhow!("{wrong}"))?;
         runtime.clear();
         Ok(serde_json::to_vec(&target.value)?)
