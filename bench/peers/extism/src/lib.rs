@@ -67,7 +67,8 @@ fn open(folder: &Path, mode: &str) -> Result<Enrich> {
 
 fn compile(guests: &Path, name: &str, case: &UserData<Case>) -> Result<CompiledPlugin> {
     let file = guests.join(format!("extism_{}.wasm", name.replace('-', "_")));
-    let manifest = Manifest::new([Wasm::file(file)]);
+    let wasm = std::fs::read(&file).with_context(|| file.display().to_string())?;
+    let manifest = Manifest::new([Wasm::data(wasm)]);
     let builder = PluginBuilder::new(manifest).with_wasi(false);
     let builder = builder.with_function("ask", [PTR, PTR, PTR], [PTR], case.clone(), ask);
     builder.compile().with_context(|| name.to_owned())
