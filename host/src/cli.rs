@@ -287,7 +287,9 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
     let mut out = Out::new(std::io::stdout());
     let done = match work {
         Work::Run { until_empty, watch } => {
-            run::run(Config::load(file)?, until_empty, watch.map(|folder| run::Watched { folder })).await
+            // First of all: a service manager may ask for a reload as soon as the program runs.
+            let hangups = run::Hangups::listen()?;
+            run::run(Config::load(file)?, hangups, until_empty, watch.map(|folder| run::Watched { folder })).await
         }
         Work::Doctor(arguments) => doctor::doctor(file, &arguments, &mut out).await,
         Work::Validate => validate::validate(file, &mut out).await,

@@ -1,4 +1,5 @@
-//! Alarms: each is raised by a real host in which its cause is there, and cleared when it is gone; and the rules for Prometheus.
+//! Alarms: each is raised by a real host in which its cause is there, and cleared when it is gone; and the rules for Prometheus. That of two
+//! hosts of one name is in `redis_faults`.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -87,6 +88,58 @@ fn a_source_that_falls_silent_is_named_until_it_is_heard_again_and_after_a_resta
             heard(kind, &site, "fw-1");
             (lines(&host, Some("alarm cleared"), "source-silent", Some("fw-1")) > 0).then_some(())
         });
+    });
+}
+
+#[test]
+fn what_is_replayed_or_enriched_anew_is_no_sign_of_life_of_its_source() {
+    both(|kind| {
+        let site = mischief(kind, "retries = 0\n[alarms]\nsilence = \"2s\"\n");
+        let host = site.start();
+        host.admin();
+        kind.put(&site, br#"{"id":"fails","mischief":"trap","source":"fw-1"}"#);
+        wait_for("both sources to be watched", || {
+            heard(kind, &site, "fw-1");
+            heard(kind, &site, "fw-2");
+            (host.metric("dossier_sources") == Some(2.0)).then_some(())
+        });
+        wait_for("the silence of one", || {
+            heard(kind, &site, "fw-2");
+            (lines(&host, Some("alarm raised"), "source-silent", Some("fw-1")) > 0).then_some(())
+        });
+        let outcomes = |outcome: &str| {
+            let is = |line: &Value| field(line, "outcome").and_then(Value::as_str) == Some(outcome);
+            host.log().into_iter().filter(is).count()
+        };
+        let stored = kind.records(&site).len();
+        assert_eq!(site.succeed(&["dlq", "replay", "--all"]).lines().last(), Some("replayed 1"));
+        site.succeed(&["reenrich", "--step", "mischief"]);
+        wait_for("all of it to be done again", || {
+            heard(kind, &site, "fw-2");
+            (outcomes("replaced") >= stored && kind.dead(&site).len() == 1).then_some(())
+        });
+        // A source that says something itself is heard after that, and this one still is not.
+        for _ in 0..10 {
+            heard(kind, &site, "fw-2");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(lines(&host, Some("alarm cleared"), "source-silent", Some("fw-1")), 0);
+        heard(kind, &site, "fw-1");
+        wait_for("it to be heard", || {
+            (lines(&host, Some("alarm cleared"), "source-silent", Some("fw-1")) > 0).then_some(())
+        });
+    });
+}
+
+#[test]
+fn more_sources_than_can_be_watched_are_an_alarm() {
+    both(|kind| {
+        let site = Site::new(&format!("{}[alarms]\nsilence = \"30s\"\n", kind.config()));
+        let host = site.start();
+        host.admin();
+        let many: String = (0..6000).map(|n| format!("{{\"id\":\"{n}\",\"source\":\"invented-{n}\"}}\n")).collect();
+        site.send(many.as_bytes());
+        raised(&host, "sources-many");
     });
 }
 
@@ -205,6 +258,32 @@ fn a_server_that_is_gone_and_a_group_that_is_deleted_and_an_alert_that_is_refuse
     raised(&host, "queue-trouble");
     server.launch().expect("redis-server starts again");
     over(&host, "queue-trouble");
+}
+
+#[test]
+fn entries_that_somebody_deletes_are_an_alarm_whether_a_host_has_them_in_memory_or_nobody_has() {
+    let kind = Kind::Redis(RedisServer::start().expect("redis-server starts"));
+    let Kind::Redis(server) = &kind else { unreachable!("it is Redis") };
+    let site = mischief(&kind, "retries = 2\n");
+    let host = site.start();
+    host.admin();
+    // One that the host holds: it is waiting for its next try.
+    kind.put(&site, br#"{"id":"held","mischief":"unavailable"}"#);
+    wait_for("the first try", || {
+        host.metric("dossier_step_retries_total{step=\"mischief\"}").filter(|tries| *tries > 0.0)
+    });
+    kind.disturb(&site);
+    raised(&host, "entries-rescued");
+    assert_eq!(host.metric("dossier_alarm{alarm=\"entries-lost\"}"), Some(0.0));
+
+    // One that another consumer took, which is gone.
+    host.kill();
+    kind.put(&site, br#"{"id":"lost"}"#);
+    let read = ["XREADGROUP", "GROUP", "dossier", "gone", "COUNT", "9", "STREAMS", "alerts", ">"];
+    server.ask::<redis::Value>(&read).expect("XREADGROUP");
+    kind.disturb(&site);
+    let host = site.start();
+    raised(&host, "entries-lost");
 }
 
 #[test]

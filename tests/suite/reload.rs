@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dossier::digest::sha256_hex;
+use dossier_tests::guest::framed;
 use dossier_tests::host::{Host, Site, field, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -89,6 +90,38 @@ fn number_of(record: &Value, configs: &BTreeMap<String, u32>) -> u32 {
     assert_eq!(record["enrichment"]["settings"]["configured"]["number"], number, "{record}");
     assert_eq!(record["enrichment"]["table"]["row"]["number"], number % 10, "{record}");
     number
+}
+
+#[test]
+fn a_file_that_was_emptied_or_has_lost_its_steps_changes_nothing() {
+    let kind = Kind::Directory;
+    let site = Site::new("");
+    site.write("plugins/guest.wasm", &framed("guest", "(func $enrich (param i32))"));
+    site.write("live.toml", b"[[step]]\nplugin = \"guest\"\n");
+    let host = start(&site);
+    refused(&site, &host, "", "no [[step]] any more");
+    refused(&site, &host, "[http.api]\nurl = \"http://192.0.2.1:1\"\n", "no [[step]] any more");
+    let record = one(&kind, &site, 1);
+    assert_eq!(record["pipeline"]["steps"][0]["step"], "guest", "{record}");
+}
+
+#[test]
+fn who_asks_a_host_to_reload_that_has_not_read_its_configuration_yet_does_not_end_it() {
+    let site = site(&Kind::Directory);
+    std::fs::remove_file(site.path("live.toml")).expect("the configuration");
+    // The host waits until somebody writes into it.
+    let made = std::process::Command::new("mkfifo").arg(site.path("live.toml")).status().expect("mkfifo runs");
+    assert!(made.success());
+    let mut host = site.start_as(site.command(&["run", "--config", "live.toml"]));
+    let status = format!("/proc/{}/status", host.pid());
+    wait_for("the host to catch SIGHUP", || {
+        let status = std::fs::read_to_string(&status).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim();
+        (u64::from_str_radix(caught, 16).expect("a mask of signals") & 1 == 1).then_some(())
+    });
+    host.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(host.is_alive());
 }
 
 #[test]

@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::reload::{Hangups, Reloader};
+pub use self::reload::Hangups;
+use self::reload::Reloader;
 use crate::admin::{self, Admin, Health, Inside, Parts};
 use crate::config::{Config, ConfigError, QueueKind};
 use crate::pipeline::Pipeline;
@@ -43,15 +44,20 @@ pub struct Watched {
     pub folder: Option<PathBuf>,
 }
 
-/// Runs the host until it is told to stop; with `until_empty` also until nothing is waiting or in flight. Where it is watched,
+/// Runs the host until it is told to stop, and has it reload when `hangups` come; with `until_empty` also until nothing is waiting or in flight. Where it is watched,
 /// short lines for a person take the place of the log.
 ///
 /// # Errors
 /// Whatever keeps it from starting, and a queue or log that stops working for good.
-pub async fn run(config: Config, until_empty: bool, watched: Option<Watched>) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    config: Config,
+    hangups: Hangups,
+    until_empty: bool,
+    watched: Option<Watched>,
+) -> anyhow::Result<ExitCode> {
     let config = Arc::new(config);
     if let Some(watched) = watched {
-        return run_watched(config, until_empty, watched).await;
+        return run_watched(config, hangups, until_empty, watched).await;
     }
     let log = logging::init(&config.log)?;
     let (traces, sender) = Traces::new(&config.telemetry)?.unzip();
@@ -59,7 +65,7 @@ pub async fn run(config: Config, until_empty: bool, watched: Option<Watched>) ->
     if let Some(sender) = sender {
         tokio::spawn(sender.run(Arc::clone(&telemetry)));
     }
-    let done = work(config, Arc::clone(&telemetry), until_empty).await;
+    let done = work(config, Arc::clone(&telemetry), hangups, until_empty).await;
     if let Some(traces) = telemetry.traces() {
         traces.flush(FAREWELL).await;
     }
@@ -68,10 +74,15 @@ pub async fn run(config: Config, until_empty: bool, watched: Option<Watched>) ->
     done
 }
 
-async fn run_watched(config: Arc<Config>, until_empty: bool, watched: Watched) -> anyhow::Result<ExitCode> {
+async fn run_watched(
+    config: Arc<Config>,
+    hangups: Hangups,
+    until_empty: bool,
+    watched: Watched,
+) -> anyhow::Result<ExitCode> {
     let screen = watch::Screen::open();
     let telemetry = Arc::new(Telemetry::default().with_listener(screen.listener()));
-    let host = work(Arc::clone(&config), telemetry, until_empty);
+    let host = work(Arc::clone(&config), telemetry, hangups, until_empty);
     let done = match watched.folder {
         None => host.await,
         Some(folder) => {
@@ -88,13 +99,17 @@ async fn run_watched(config: Arc<Config>, until_empty: bool, watched: Watched) -
     done
 }
 
-async fn work(config: Arc<Config>, telemetry: Arc<Telemetry>, until_empty: bool) -> anyhow::Result<ExitCode> {
+async fn work(
+    config: Arc<Config>,
+    telemetry: Arc<Telemetry>,
+    hangups: Hangups,
+    until_empty: bool,
+) -> anyhow::Result<ExitCode> {
     let health = Arc::new(Health::default());
     health.set("start", Some("the host is starting".to_owned()));
 
     let stop = CancellationToken::new();
     stop_on_signals(&stop, &telemetry, config.host.grace)?;
-    let hangups = Hangups::listen()?;
     let parts = Parts::default();
     let admin = match config.admin.address {
         Some(address) => {

@@ -65,7 +65,7 @@ pub(super) struct RawAlarms {
     /// JSON pointers to where an alert comes from; the first that is a text counts.
     #[schemars(with = "Option<Vec<String>>", extend("default" = ["/source", "/host", "/in_iface"], "items" = { "type": "string", "pattern": "^/" }))]
     source: Option<Spanned<Vec<String>>>,
-    /// How long a source that was heard may be silent. One that always paused for longer is given twice its longest pause of late. At
+    /// How long a source that was heard may be silent. One that often pauses for longer is given twice its usual pause. At
     /// most 1024 sources are watched.
     #[schemars(extend("default" = "5m"))]
     silence: Option<PeriodOrOff>,

@@ -7,10 +7,13 @@
 //!
 //! A source's silence is the time that this host listened since any host heard it: while a host does not read, or is behind, it hears
 //! nobody, and that speaks against no source. So the time in which a host was down counts for none, and a silence that went on before a
-//! start is told of when it has been listened to for long enough. A source that always paused for longer is given twice its longest pause
-//! of late.
+//! start is told of when it has been listened to for long enough. A source that often pauses for longer is given more time
+//! ([`Known::usual`]); one or two outages do not make a habit.
 
+use std::cmp::Reverse;
+use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -24,13 +27,16 @@ use crate::telemetry::alarms::SUBJECTS;
 const ROUNDS: u32 = 4;
 
 /// How many names are kept that are not watched yet.
-const CANDIDATES: usize = 1024;
+const CANDIDATES: usize = 4 * SUBJECTS;
 
 /// The longest name, in bytes; one that is longer is cut.
 const NAME: usize = 128;
 
 /// How many pauses are looked back at.
 const PAUSES: usize = 16;
+
+/// How many of them must be long, so that long ones are usual.
+const HABIT: usize = 3;
 
 /// How long a round takes.
 pub(super) fn round_of(silence: Duration) -> Duration {
@@ -123,6 +129,13 @@ impl Known {
         self.rounds >= ROUNDS
     }
 
+    /// The longest pause that it made at least [`HABIT`] times of late.
+    fn usual(&self) -> Duration {
+        let mut pauses: Vec<_> = self.pauses.iter().copied().map(Reverse).collect();
+        pauses.sort_unstable();
+        pauses.get(HABIT - 1).map_or(Duration::ZERO, |pause| pause.0)
+    }
+
     fn again(&mut self, now: Instant, listened: Duration) {
         if self.pauses.len() == PAUSES {
             self.pauses.pop_front();
@@ -155,6 +168,8 @@ pub(super) struct Watch {
     listened: Duration,
     /// How long it had when it took in what others heard.
     shared: Duration,
+    /// Draws lots among names, another way in each process.
+    lots: RandomState,
 }
 
 impl Watch {
@@ -168,6 +183,7 @@ impl Watch {
             last: now,
             listened: Duration::ZERO,
             shared: Duration::ZERO,
+            lots: RandomState::new(),
         })
     }
 
@@ -235,37 +251,42 @@ impl Watch {
             }
         }
         self.shared = self.listened;
-        self.tidy(sources, now);
+        let crowded = self.tidy(sources, now) || crowded;
         let mut silent: Vec<_> = self
             .known
             .iter()
             .filter_map(|(name, known)| {
                 let silence = self.listened.saturating_sub(known.listened);
-                let usual = known.pauses.iter().max().copied().unwrap_or_default();
-                (known.is_watched() && silence > self.silence.max(usual * 2)).then(|| (name.clone(), silence))
+                (known.is_watched() && silence > self.silence.max(known.usual() * 2)).then(|| (name.clone(), silence))
             })
             .collect();
         silent.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         Round { silent, watched: self.known.values().filter(|known| known.is_watched()).count(), crowded }
     }
 
-    /// Forgets what has been silent for long enough and, where room gets short, what is not watched: the least heard first.
-    fn tidy(&mut self, sources: &Sources, now: Instant) {
+    /// Forgets what has been silent for long enough and, where room gets short, most of what is not watched; says whether it did that.
+    ///
+    /// Some that stay are drawn by lot, always the same ones, so that of very many true sources at least those are heard often enough to be
+    /// watched. The others are those that were heard most, and last: names that are made up do not come again.
+    fn tidy(&mut self, sources: &Sources, now: Instant) -> bool {
         let forget = self.forget;
         let too_old = |known: &Known| now.duration_since(known.heard) >= forget;
         let mut gone: Vec<_> =
             self.known.iter().filter(|(_, known)| too_old(known)).map(|(name, _)| name.clone()).collect();
         let mut candidates: Vec<_> =
             self.known.iter().filter(|(_, known)| !known.is_watched() && !too_old(known)).collect();
-        if candidates.len() > CANDIDATES * 3 / 4 {
-            candidates.sort_by_key(|(_, known)| (known.rounds, known.heard));
-            let many = candidates.len() - CANDIDATES / 2;
-            gone.extend(candidates.into_iter().take(many).map(|(name, _)| name.clone()));
+        let short = candidates.len() > CANDIDATES * 3 / 4;
+        if short {
+            candidates.sort_by_cached_key(|(name, _)| self.lots.hash_one(name));
+            let others = &mut candidates[CANDIDATES / 4..];
+            others.sort_by_key(|(_, known)| Reverse((known.rounds, known.heard)));
+            gone.extend(others.iter().skip(CANDIDATES / 4).map(|(name, _)| (*name).clone()));
         }
         if !gone.is_empty() {
             gone.iter().for_each(|name| _ = self.known.remove(name));
             sources.forget(&gone);
         }
+        short
     }
 }
 

@@ -104,7 +104,10 @@ async fn enrich(
         Ok(alert) => alert,
         Err(end) => return Some(*end),
     };
-    shared.sources.heard(&alert.value);
+    // What somebody sends a second time says nothing of its source.
+    if delivery.replaces.is_none() && delivery.attempts == 0 {
+        shared.sources.heard(&alert.value);
+    }
     let mut run = Run::new(pipeline, tables, alert.clone(), shared.telemetry.clone());
     loop {
         match run.advance().await {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, effective};
+use crate::digest::sha256_hex;
 use crate::pipeline::setup::Setup;
 use crate::plugin::{Plugins, ReloadError};
 use crate::tables::Stamp;
@@ -152,6 +153,11 @@ impl Reloader {
         let config = config.map_err(|error| refused(error.to_string().replace('\n', "; ")))?;
         if config.sha256 == self.setup.config.sha256 {
             return Ok(false);
+        }
+        if config.sha256 == sha256_hex(b"") || (config.steps.is_empty() && !self.setup.config.steps.is_empty()) {
+            let why = "it has no [[step]] any more, like a file that was cut short: alerts would be stored without being enriched; put back \
+                       what was there, or restart the host if that is meant";
+            return Err(refused(why.to_owned()));
         }
         let changes = effective::changes(&self.setup.config, &config);
         if !changes.fixed.is_empty() {

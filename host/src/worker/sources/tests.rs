@@ -116,7 +116,7 @@ fn a_source_that_was_silent_before_a_restart_is_named_again_when_it_was_listened
 }
 
 #[test]
-fn a_source_that_always_pauses_is_given_twice_its_longest_pause() {
+fn a_source_that_often_pauses_is_given_twice_its_usual_pause() {
     let mut host = Host::new("");
     for _ in 0..6 {
         assert_eq!(host.rounds(1, &["hourly"]), [""; 0]);
@@ -124,6 +124,18 @@ fn a_source_that_always_pauses_is_given_twice_its_longest_pause() {
     }
     assert_eq!(host.rounds(360, &[]), [""; 0], "two hours");
     assert_eq!(host.rounds(10, &[]), ["hourly"]);
+}
+
+#[test]
+fn an_outage_is_no_habit_and_neither_are_two() {
+    let mut host = Host::new("");
+    host.rounds(10, &["fw"]);
+    for outage in 0..HABIT {
+        assert_eq!(host.rounds(30, &[]), [""; 0]);
+        assert_eq!(host.rounds(300, &[]), ["fw"], "outage {outage}");
+        assert_eq!(host.rounds(1, &["fw"]), [""; 0]);
+    }
+    assert_eq!(host.rounds(300, &[]), [""; 0], "it does that all the time");
 }
 
 #[test]
@@ -144,6 +156,24 @@ fn names_that_somebody_invents_push_out_nothing_that_is_watched_and_take_bounded
     // A true one that comes now is found all the same.
     host.rounds(5, &["new"]);
     assert_eq!(host.round(&["new"], true, &[]).1.watched, 2);
+}
+
+#[test]
+fn of_far_more_true_sources_than_there_is_room_for_many_are_watched_and_it_is_told_of() {
+    let mut host = Host::new("");
+    let all: Vec<_> = (0..30_000).map(|at| format!("host-{at}")).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    let (mut crowded, mut watched) = (false, 0);
+    for _ in 0..12 {
+        // Each sends once in twenty rounds.
+        for some in all.chunks(1500) {
+            let (_, last) = host.round(some, true, &[]);
+            (crowded, watched) = (crowded || last.crowded, last.watched);
+            assert!(host.watch.known.len() <= SUBJECTS + CANDIDATES);
+        }
+    }
+    assert!(crowded);
+    assert_eq!(watched, SUBJECTS);
 }
 
 #[test]
