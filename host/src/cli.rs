@@ -139,7 +139,8 @@ Examples:
   dossier run
   dossier run --until-empty            Do what is there, then end
   dossier run --config /etc/dossier/dossier.toml
-  dossier run --watch=owners           While you write the plugin in owners/")]
+  dossier run --watch=owners           While you write the plugin in owners/
+  DOSSIER_LOG=debug dossier run        Log more: a level or a filter, in place of level in [log]")]
     Run {
         /// End with 0 once nothing is waiting or in flight
         #[arg(long)]

@@ -10,6 +10,7 @@ pub mod not_run;
 pub mod page;
 pub mod prometheus;
 pub mod proxy;
+pub mod python;
 pub mod redis_server;
 pub mod shell;
 pub mod threat_api;

@@ -10,7 +10,7 @@
 //! | `sh terminal=NAME` | one command that is left open in another terminal, and ends well with Ctrl-C at the end of the page |
 //! | `text`, `console` | what the `sh` block before it must print, from its first line to its last |
 //! | `text terminal=NAME` | what that terminal must show next; it is waited for |
-//! | `… title="FILE"` | the text of a file, which is written |
+//! | `… title="FILE"` | the text of a file, which is written. What stands before the block names the file too, as `FILE`: readers do not see titles |
 //!
 //! In what is printed `…` stands for anything in a line, a line of `…` alone for any lines, and `≈` before a figure says that
 //! figure, and its unit of time, to be an example. How many spaces there are does not matter, nor empty lines at the end.
@@ -70,6 +70,13 @@ pub fn blocks(page: &str) -> Result<Vec<Block>> {
                 let (line, info, code) = open.take().context("a block ends that did not begin")?;
                 let before = blocks.last().map(|block: &Block| &block.what);
                 let what = what(&info, code, before).with_context(|| format!("line {line}: ```{info}"))?;
+                if let What::Write(file, _) = &what {
+                    let above = page.lines().nth(line.wrapping_sub(2)).unwrap_or_default();
+                    ensure!(
+                        above.contains(&format!("`{file}`")),
+                        "line {line}: the line before the block does not name `{file}`"
+                    );
+                }
                 blocks.push(Block { line, what });
             }
             _ => {}
@@ -178,9 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_named_where_readers_see_it() {
+        assert!(wrong("Write this:\n```csv title=\"a.csv\"\nx\n```\n").contains("line 2: the line before"));
+        assert!(wrong("```csv title=\"a.csv\"\nx\n```\n").contains("line 1: the line before"));
+        assert_eq!(blocks("`a.csv`:\n```csv title=\"a.csv\"\nx\n```\n").expect("a page").len(), 1);
+    }
+
+    #[test]
     fn what_is_printed_follows_what_prints_it() {
         assert!(wrong("```text\nx\n```\n").contains("follows no sh block"));
-        assert!(wrong("```sh\ntrue\n```\n```rust title=\"a\"\n```\n```text\nx\n```\n").contains("follows no sh block"));
+        assert!(
+            wrong("```sh\ntrue\n```\n`a`\n```rust title=\"a\"\n```\n```text\nx\n```\n").contains("follows no sh block")
+        );
         assert!(wrong("```sh fails\nfalse\nfalse\n```\n").contains("one command"));
         assert_eq!(blocks("```sh\necho x\n```\nprints\n```text\nx\n```\n").expect("a page").len(), 2);
     }

@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_shell_stays_the_same_from_block_to_block() {
         follow(
-            "```sh\nmkdir a && cd a\nx=7\n```\n```toml title=\"b/c.toml\"\nd\n```\n```sh\ncat b/c.toml; echo $x >&2\n```\n\
+            "```sh\nmkdir a && cd a\nx=7\n```\n`b/c.toml`:\n```toml title=\"b/c.toml\"\nd\n```\n```sh\ncat b/c.toml; echo $x >&2\n```\n\
              ```text\nd\n7\n```\n",
         )
         .expect("it does what it says");

@@ -3,12 +3,12 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use dossier_tests::alerts;
-use dossier_tests::host::{Host, Site, root, wait_for};
+use dossier_tests::host::{Host, Site, wait_for};
 use dossier_tests::not_run::not_run;
+use dossier_tests::python;
 use serde_json::{Value, json};
 
 use crate::end_to_end::four_plugins;
@@ -234,39 +234,14 @@ fn a_tap_that_nobody_reads_holds_up_no_alert_and_is_told_what_it_lost() {
     assert!(lost["lost"].as_u64() > Some(0), "{lost}");
 }
 
-/// schemathesis, in an environment of its own below `target`; none where it cannot be had.
-fn schemathesis(test: &str) -> Option<PathBuf> {
-    let venv = root().join("target/schemathesis");
-    let (program, installed) = (venv.join("bin/schemathesis"), venv.join("installed.txt"));
-    if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == SCHEMATHESIS) {
-        return Some(program);
-    }
-    let works = |command: &mut Command| {
-        let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-        silent.status().is_ok_and(|status| status.success())
-    };
-    if !works(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
-        not_run(test, "python3 with the modules venv and ensurepip is not here (sudo apt-get install python3-venv)");
-        return None;
-    }
-    if !works(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
-        || !works(Command::new(venv.join("bin/pip")).args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            SCHEMATHESIS,
-        ]))
-    {
-        not_run(test, &format!("pip cannot install {SCHEMATHESIS}"));
-        return None;
-    }
-    std::fs::write(installed, SCHEMATHESIS).expect("a note of what is installed");
-    Some(program)
-}
-
 #[test]
 fn the_description_of_the_api_is_true_says_schemathesis() {
-    let Some(program) = schemathesis("the_description_of_the_api_is_true_says_schemathesis") else { return };
+    let program = match python::environment("schemathesis", &[SCHEMATHESIS]) {
+        Ok(programs) => programs.join("schemathesis"),
+        Err(why) => {
+            return not_run("the_description_of_the_api_is_true_says_schemathesis", &format!("{why:#}"));
+        }
+    };
     const TOKEN: &str = "a-token-for-schemathesis";
     let site = four_plugins(&Kind::Directory);
     let config = std::fs::read_to_string(site.path("dossier.toml")).expect("a configuration");

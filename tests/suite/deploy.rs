@@ -139,6 +139,7 @@ fn the_unit_is_one_that_systemd_takes_and_finds_well_confined() {
 fn the_configurations_in_deploy_are_in_order() {
     let site = Site::new("");
     let unit = std::fs::read_to_string(root().join("deploy/systemd/dossier.toml")).expect("a configuration");
+    // The frame that the chart's values begin with; whole ones are in the tests of the chart.
     let values = std::fs::read_to_string(root().join("deploy/helm/dossier/values.yaml")).expect("the values");
     let chart: String = values
         .lines()
@@ -160,4 +161,24 @@ fn the_configurations_in_deploy_are_in_order() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(!said.contains("s3cret"), "{said}");
     }
+}
+
+/// Compose copies a configuration or a secret whose text stands in its file into the container, and refuses to where that is read-only.
+#[test]
+fn no_service_of_the_compose_file_is_read_only_and_has_a_configuration_copied_into_it() {
+    let text = std::fs::read_to_string(root().join("docker-compose.yml")).expect("the compose file");
+    let services = text.split_once("\nservices:\n").expect("services").1.split_once("\nconfigs:\n").expect("configs").0;
+    let (mut seen, mut read_only, mut copied) = (0, false, false);
+    // One more name closes the last service.
+    for line in services.lines().chain(["  end:"]) {
+        let is_name = line.starts_with("  ") && !line[2..].starts_with([' ', '#']) && line.ends_with(':');
+        if is_name {
+            assert!(!(read_only && copied), "the service before {line:?} is read_only and has configs or secrets");
+            seen += usize::from(read_only || copied);
+            (read_only, copied) = (false, false);
+        }
+        read_only |= line == "    read_only: true";
+        copied |= line == "    configs:" || line == "    secrets:";
+    }
+    assert_eq!(seen, 5, "it does not see what is there");
 }

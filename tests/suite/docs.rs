@@ -70,6 +70,7 @@ fn places(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_link_of_the_documentation_leads_to_a_file_and_to_a_place_in_it() {
     let mut wrong = Vec::new();
+    let docs = root().join("docs").canonicalize().expect("the documentation");
     for page in pages() {
         let text = std::fs::read_to_string(&page).expect("a page");
         for link in links(&text) {
@@ -78,16 +79,19 @@ fn every_link_of_the_documentation_leads_to_a_file_and_to_a_place_in_it() {
             }
             let (file, place) = link.split_once('#').map_or((link.as_str(), None), |(file, place)| (file, Some(place)));
             let target = if file.is_empty() { page.clone() } else { page.parent().expect("a folder").join(file) };
+            // In the book nothing lies beside the pages: what they name outside of docs/ is named, not linked.
+            let inside =
+                !page.starts_with(&docs) || target.canonicalize().is_ok_and(|target| target.starts_with(&docs));
             let there = match place.filter(|_| target.extension().is_some_and(|extension| extension == "md")) {
                 Some(place) => std::fs::read_to_string(&target).is_ok_and(|text| places(&text).contains(place)),
                 None => target.exists(),
             };
-            if !there {
+            if !there || !inside {
                 wrong.push(format!("{}: {link}", page.strip_prefix(root()).expect("a page of ours").display()));
             }
         }
     }
-    assert!(wrong.is_empty(), "links that lead nowhere:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "links that lead nowhere, or out of the book:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -151,6 +155,31 @@ fn every_configuration_in_the_documentation_has_only_settings_that_there_are() {
         }
     }
     assert!(found >= 5, "{found}");
+}
+
+#[test]
+fn the_page_on_configuration_names_exactly_what_needs_a_restart() {
+    let schema = dossier::config::schema::schema();
+    let mut expected = BTreeSet::new();
+    for (name, part) in schema["properties"].as_object().expect("sections") {
+        let inner = part["properties"].as_object();
+        let live = |part: &serde_json::Value| part["x-reload"] == true;
+        match inner {
+            _ if live(part) => {}
+            Some(inner) if inner.values().any(live) => {
+                expected.extend(inner.iter().filter(|(_, part)| !live(part)).map(|(name, _)| name.clone()));
+                expected.insert(format!("[{name}]"));
+            }
+            Some(_) => drop(expected.insert(format!("[{name}]"))),
+            None => drop(expected.insert(name.clone())),
+        }
+    }
+    let page = std::fs::read_to_string(root().join("docs/configuration.md")).expect("the page");
+    let (_, list) = page.split_once("**What needs a restart**").expect("the page says what needs a restart");
+    let (_, list) = list.split_once("nothing else of that file is taken over:").expect("then comes the list");
+    let list = list.split_once(". ").expect("the sentence ends").0;
+    let named: BTreeSet<_> = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(named, expected);
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod admin;
 mod alarms;
 mod authors;
 mod bench;
+mod book;
+mod chart;
 mod contract;
 mod crashes;
 mod deploy;

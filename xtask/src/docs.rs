@@ -15,7 +15,7 @@ const REFERENCE: &str = "docs/plugins/reference.md";
 const HEAD: &str = "\
 # The contract's reference
 
-Made from [`wit/v1/plugin.wit`](../../wit/v1/plugin.wit) by `cargo xtask docs`; do not edit it here.
+Made from `wit/v1/plugin.wit` by `cargo xtask docs`; do not edit it here.
 
 ";
 
@@ -72,9 +72,10 @@ fn introduction(contract: &str) -> String {
     lines.map(|line| format!("{}\n", line.trim())).collect()
 }
 
-/// A line as Markdown shows it rightly: without the tag that turns Markdown off, and with a type's brackets as text.
+/// A line as Markdown shows it rightly: without the tag that turns Markdown off and is never closed, and with a type's brackets as text.
 fn kinder(line: &str) -> String {
-    let line = line.trim_end().replacen("  <p>", "  ", 1);
+    let line = line.trim_end();
+    let line = if line == "<p>" { String::new() } else { line.replacen("  <p>", "  ", 1) };
     match line.split_once("</a>") {
         Some((anchor, shape)) if anchor.starts_with("- ") => format!("{anchor}</a>{}", shape.replace('<', "&lt;")),
         _ => line,

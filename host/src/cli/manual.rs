@@ -28,11 +28,28 @@ pub fn pages(folder: Option<&Path>) -> anyhow::Result<()> {
     let Some(folder) = folder else {
         let mut text = Vec::new();
         clap_mangen::Man::new(command()).render(&mut text)?;
-        return print(&text);
+        return print(&with_examples(&text));
     };
     let wrong = || format!("the pages cannot be written to {}; choose a folder with --dir", folder.display());
     std::fs::create_dir_all(folder).with_context(wrong)?;
-    clap_mangen::generate_to(command(), folder).with_context(wrong)
+    let mut command = command().disable_help_subcommand(true);
+    // So that each knows its whole name.
+    command.build();
+    write(&command, folder).with_context(wrong)
+}
+
+/// Writes the page of a command and those of the commands below it.
+fn write(command: &clap::Command, folder: &Path) -> std::io::Result<()> {
+    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| write(below, folder))?;
+    let page = clap_mangen::Man::new(command.clone());
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    std::fs::write(folder.join(page.get_filename()), with_examples(&text))
+}
+
+/// A page whose examples stand under that name: the library calls what comes after the options EXTRA.
+fn with_examples(page: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(page).replace("\n.SH EXTRA\nExamples:\n", "\n.SH EXAMPLES\n").into_bytes()
 }
 
 /// The command line without what only a host says.
@@ -97,6 +114,7 @@ mod tests {
         assert!(!names.iter().any(|name| name.contains("compile") || name.contains("trial")), "{names:?}");
         let page = std::fs::read_to_string(folder.path().join("dossier-run.1")).unwrap();
         assert!(page.contains("until\\-empty") && page.contains("Takes alerts from the queue"), "{page}");
+        assert!(page.contains("\n.SH EXAMPLES\n") && !page.contains("EXTRA"), "{page}");
     }
 
     #[test]
