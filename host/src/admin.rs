@@ -39,6 +39,7 @@ pub use self::parts::{Inside, Parts};
 use crate::config::Token;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::CONTENT_TYPE;
+use crate::telemetry::redact::Redactor;
 
 /// How many connections there are at once.
 pub const CONNECTIONS: usize = 32;
@@ -103,6 +104,8 @@ pub struct Admin {
     pub parts: Parts,
     /// What whoever asks must know.
     pub token: Option<Token>,
+    /// What must not be shown of alerts; there from the start, because whoever looks on may come before anything else.
+    pub redactor: Redactor,
 }
 
 /// Answers until `shutdown`, then gives what it has begun a second to end.
@@ -190,10 +193,11 @@ struct Shown {
     health: Arc<Health>,
     parts: Parts,
     dead: Arc<Counts>,
+    redactor: Redactor,
 }
 
 fn router(admin: Admin) -> Router {
-    let Admin { telemetry, health, parts, token } = admin;
+    let Admin { telemetry, health, parts, token, redactor } = admin;
     let access = Arc::new(Access::new(token.as_ref()));
     Router::new()
         .route("/", get(index))
@@ -203,7 +207,7 @@ fn router(admin: Admin) -> Router {
         .merge(api::routes())
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; see / for what there is\n") })
         .layer(axum::middleware::from_fn_with_state(access, access::guard))
-        .with_state(Shown { telemetry, health, parts, dead: Arc::default() })
+        .with_state(Shown { telemetry, health, parts, dead: Arc::default(), redactor })
 }
 
 async fn index() -> &'static str {

@@ -21,12 +21,21 @@ async fn server(connections: usize, patience: Duration) -> Server {
 }
 
 async fn server_of(connections: usize, patience: Duration, token: Option<Token>) -> Server {
+    server_with(connections, patience, token, Redactor::default()).await
+}
+
+async fn server_with(connections: usize, patience: Duration, token: Option<Token>, redactor: Redactor) -> Server {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
     let telemetry = Arc::<Telemetry>::default();
-    let admin =
-        Admin { telemetry: Arc::clone(&telemetry), health: Arc::clone(&health), parts: Parts::default(), token };
+    let admin = Admin {
+        telemetry: Arc::clone(&telemetry),
+        health: Arc::clone(&health),
+        parts: Parts::default(),
+        token,
+        redactor,
+    };
     let router = router(admin);
     let task = tokio::spawn(serve_bounded(listener, router, shutdown.clone(), connections, patience));
     Server { address, health, telemetry, shutdown, task }
@@ -262,6 +271,17 @@ async fn no_more_than_so_many_tap_and_who_leaves_makes_place() {
 
 #[tokio::test]
 async fn the_description_names_every_path_that_answers_and_no_other() {
+#[tokio::test]
+async fn a_tap_that_begins_while_the_host_starts_shows_nothing_that_must_not_be_shown() {
+    let redactor = Redactor::new(&["/user".to_owned()]);
+    let server = server_with(CONNECTIONS, PATIENCE, None, redactor).await;
+    let client = Client::of(server.address, None).expect("an address");
+    let mut lines = client.lines("/api/v1/tap?limit=1").await.expect("it begins");
+    offer(&server, r#"{"record":{"id":"jdoe-1","alert":{"user":"jdoe"}}}"#);
+    let next = timeout(LONG, lines.next()).await.expect("comes").expect("a line").expect("it goes on");
+    assert_eq!(next, r#"{"record":{"alert":{"user":"[redacted]"},"id":"[redacted]-1"}}"#);
+}
+
     let server = server(CONNECTIONS, PATIENCE).await;
     let client = Client::of(server.address, None).expect("an address");
     let description: serde_json::Value = client.get("/api/v1/openapi.json").await.expect("a description");
