@@ -30,7 +30,7 @@ pub use self::http::{CacheConfig, HttpConfig, Rate};
 pub use self::log::{LogConfig, LogFormat};
 use self::place::{Place, dotted};
 use self::shape::RawConfig;
-pub use self::telemetry::{ENDPOINT_VARIABLES, TelemetryConfig};
+pub use self::telemetry::{ENDPOINT_VARIABLES, NAME_VARIABLE, TelemetryConfig};
 
 /// One thing that is wrong, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
