@@ -93,6 +93,7 @@ impl Query {
         (status = 200, description = "The lines", body = String, content_type = "application/x-ndjson"),
         (status = 400, description = "A parameter is wrong", body = report::Problem),
         (status = 401, description = "The token is missing or wrong", body = report::Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = report::Problem),
         (status = 404, description = "There is no such step", body = report::Problem),
         (status = 503, description = "As many look on as may", body = report::Problem),
     )
