@@ -178,6 +178,7 @@ pub struct AlertConfig {
 #[schemars(deny_unknown_fields)]
 pub struct ObservableConfig {
     /// JSON pointer; a `*` segment stands for every element of an array.
+    #[schemars(extend("pattern" = "^/"))]
     pub pointer: String,
     /// What stands there: `ip`, `host`, `user`, `domain`, `url`, `hash`, or a word of your own.
     #[serde(rename = "type")]
