@@ -137,6 +137,13 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
     let collector = Collector::start();
     let url = format!("unix://{}?user=dossier&pass=canary-redis-password", server.socket().display());
     let site = site(&url, &format!("http://{}", collector.address));
+    // Handed out to somebody who is gone: a process of its own tells the host what it does, and it waits for its second try there.
+    let suspect =
+        format!("{{\"id\":\"{NAME}-suspect\",\"mischief\":\"unavailable\",\"user\":{{\"name\":\"{NAME}\"}}}}");
+    server.ask::<String>(&["XADD", "alerts", "*", "alert", &suspect]).expect("XADD");
+    server.ask::<()>(&["XGROUP", "CREATE", "alerts", "dossier", "0"]).expect("XGROUP");
+    let group = ["XREADGROUP", "GROUP", "dossier", "gone", "STREAMS", "alerts", ">"];
+    server.ask::<redis::Value>(&group).expect("XREADGROUP");
     let mut send = site.command(&["send"]);
     let mut sender = send.env("CANARY", SECRETS[2]).stdin(std::process::Stdio::piped()).spawn().expect("dossier runs");
     sender.stdin.take().expect("a pipe").write_all(alerts().as_bytes()).expect("send reads");
@@ -149,7 +156,7 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
     });
     wait_for("the alerts to be done", || {
         let lines = host.log().into_iter().filter(|line| line.get("outcome").is_some() && line.get("entry").is_some());
-        (lines.count() >= 13).then_some(())
+        (lines.count() >= 14).then_some(())
     });
     for path in [
         "/",
@@ -174,6 +181,8 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
     assert_eq!(host.stop(), Some(0));
     let log = std::fs::read_to_string(site.path("log.ndjson")).expect("a log");
     assert!(log.contains("[redacted]-0"), "an id that holds a name is masked: {log}");
+    let retried = |line: &str| line.contains("retried") && line.contains("[redacted]-suspect");
+    assert!(log.lines().any(retried), "a suspect's is, too: {log}");
     free_of(&[&SECRETS[..], &[BODY, NAME]].concat(), "the log", &log);
     let taken = collector.taken();
     assert!(taken.spans.len() >= 13, "{} spans", taken.spans.len());

@@ -241,7 +241,8 @@ fn other_forms(text: &str) -> Vec<String> {
         let json = Value::from(text).to_string();
         forms.extend([json[1..json.len() - 1].to_owned(), text.escape_debug().to_string()]);
         // As `{:?}` writes it, which leaves a single quote as it is.
-        forms.push(format!("{text:?}").trim_matches('"').to_owned());
+        let debug = format!("{text:?}");
+        forms.push(debug[1..debug.len() - 1].to_owned());
     }
     forms
 }
