@@ -39,6 +39,7 @@ pub use self::parts::{Inside, Parts};
 use crate::config::Token;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::CONTENT_TYPE;
+use crate::telemetry::redact::Redactor;
 
 /// How many connections there are at once.
 pub const CONNECTIONS: usize = 32;
@@ -103,6 +104,8 @@ pub struct Admin {
     pub parts: Parts,
     /// What whoever asks must know.
     pub token: Option<Token>,
+    /// What must not be shown of alerts; there from the start, because whoever looks on may come before anything else.
+    pub redactor: Redactor,
 }
 
 /// Answers until `shutdown`, then gives what it has begun a second to end.
@@ -190,10 +193,11 @@ struct Shown {
     health: Arc<Health>,
     parts: Parts,
     dead: Arc<Counts>,
+    redactor: Redactor,
 }
 
 fn router(admin: Admin) -> Router {
-    let Admin { telemetry, health, parts, token } = admin;
+    let Admin { telemetry, health, parts, token, redactor } = admin;
     let access = Arc::new(Access::new(token.as_ref()));
     Router::new()
         .route("/", get(index))
@@ -203,7 +207,7 @@ fn router(admin: Admin) -> Router {
         .merge(api::routes())
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; see / for what there is\n") })
         .layer(axum::middleware::from_fn_with_state(access, access::guard))
-        .with_state(Shown { telemetry, health, parts, dead: Arc::default() })
+        .with_state(Shown { telemetry, health, parts, dead: Arc::default(), redactor })
 }
 
 async fn index() -> &'static str {
@@ -227,6 +231,7 @@ async fn index() -> &'static str {
     responses(
         (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
         (status = 401, description = "The token is missing or wrong", body = api::report::Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = api::report::Problem),
     )
 )]
 async fn metrics(State(shown): State<Shown>) -> Response {
@@ -263,9 +268,17 @@ pub struct Ready {
     pub ready: bool,
     /// What is missing, by part.
     pub problems: BTreeMap<String, String>,
-    /// The alarms that hold, by name and subject.
+    /// The alarms that hold, by name and subject: the gravest 200.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notices: BTreeMap<String, String>,
+    /// How many alarms hold, in all; left out where none does.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub alarms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Whether the host takes alerts: the queue answers, and every required plugin is loaded. Says what is missing.
@@ -276,6 +289,7 @@ pub struct Ready {
     responses(
         (status = 200, description = "It does", body = Ready),
         (status = 401, description = "The token is missing or wrong", body = api::report::Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = api::report::Problem),
         (status = 503, description = "It does not, and why", body = Ready),
     )
 )]
@@ -283,10 +297,11 @@ async fn readyz(State(shown): State<Shown>) -> Response {
     let problems = shown.health.problems();
     let ready = problems.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let alarms = shown.telemetry.alarms().list().into_iter();
-    let notices =
-        alarms.map(|alarm| (format!("{} {}", alarm.alarm, alarm.subject).trim_end().to_owned(), alarm.detail));
-    json(status, &Ready { ready, problems, notices: notices.collect() })
+    let (alarms, held) = shown.telemetry.alarms().list_and_len();
+    let notices = alarms
+        .into_iter()
+        .map(|alarm| (format!("{} {}", alarm.alarm, alarm.subject).trim_end().to_owned(), alarm.detail));
+    json(status, &Ready { ready, problems, notices: notices.collect(), alarms: held as u64 })
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

@@ -30,7 +30,7 @@ pub use self::http::{CacheConfig, HttpConfig, Rate};
 pub use self::log::{LogConfig, LogFormat};
 use self::place::{Place, dotted};
 use self::shape::RawConfig;
-pub use self::telemetry::{ENDPOINT_VARIABLES, TelemetryConfig};
+pub use self::telemetry::{ENDPOINT_VARIABLES, NAME_VARIABLE, TelemetryConfig};
 
 /// One thing that is wrong, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,6 +178,7 @@ pub struct AlertConfig {
 #[schemars(deny_unknown_fields)]
 pub struct ObservableConfig {
     /// JSON pointer; a `*` segment stands for every element of an array.
+    #[schemars(extend("pattern" = "^/"))]
     pub pointer: String,
     /// What stands there: `ip`, `host`, `user`, `domain`, `url`, `hash`, or a word of your own.
     #[serde(rename = "type")]

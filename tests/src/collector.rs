@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
@@ -33,6 +35,14 @@ impl Collector {
     /// # Panics
     /// There is no port.
     pub fn start() -> Self {
+        Self::rejecting(0)
+    }
+
+    /// The same of one that says of each request that it rejects so many of its spans.
+    ///
+    /// # Panics
+    /// There is no port.
+    pub fn rejecting(rejected: i64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let taken = Arc::<Mutex<Taken>>::default();
@@ -40,7 +50,7 @@ impl Collector {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let taken = Arc::clone(&here);
-                std::thread::spawn(move || serve(&stream, &taken));
+                std::thread::spawn(move || serve(&stream, &taken, rejected));
             }
         });
         Self { address, taken }
@@ -53,7 +63,7 @@ impl Collector {
 }
 
 /// Takes requests until the client leaves.
-fn serve(stream: &TcpStream, taken: &Mutex<Taken>) {
+fn serve(stream: &TcpStream, taken: &Mutex<Taken>, rejected_spans: i64) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
@@ -79,7 +89,10 @@ fn serve(stream: &TcpStream, taken: &Mutex<Taken>) {
                 taken.spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
             }
         }
-        let answer = ExportTraceServiceResponse::default().encode_to_vec();
+        let error_message = "too many".to_owned();
+        let partial_success =
+            (rejected_spans > 0).then_some(ExportTracePartialSuccess { rejected_spans, error_message });
+        let answer = ExportTraceServiceResponse { partial_success }.encode_to_vec();
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
             answer.len()

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use dossier_tests::alerts;
@@ -234,14 +235,48 @@ fn a_tap_that_nobody_reads_holds_up_no_alert_and_is_told_what_it_lost() {
     assert!(lost["lost"].as_u64() > Some(0), "{lost}");
 }
 
+/// schemathesis, in an environment of its own below `target`; none where it cannot be had.
+fn schemathesis(test: &str) -> Option<PathBuf> {
+    match python::environment("schemathesis", &[SCHEMATHESIS]) {
+        Ok(programs) => Some(programs.join("schemathesis")),
+        Err(why) => {
+            not_run(test, &format!("{why:#}"));
+            None
+        }
+    }
+}
+
+/// Holds a host's description of its API against what it answers to requests with this header.
+fn check_by_schemathesis(program: &Path, site: &Site, address: &str, header: &str) {
+    let mut command = Command::new(program);
+    command.args(["run", "openapi.json", "--url"]).arg(format!("http://{address}")).current_dir(site.dir.path());
+    command.args(["--header", header]);
+    // A tap goes on for ever, which no schema can say; it has tests of its own.
+    command.args(["--exclude-path", "/api/v1/tap", "--checks", "all", "--max-examples", "10", "--seed", "1"]);
+    command.args(["--phases", "examples,coverage,fuzzing", "--request-timeout", "20", "--no-color"]);
+    let output = command.output().expect("schemathesis starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn what_is_refused_without_a_token_is_described_says_schemathesis() {
+    let Some(program) = schemathesis("what_is_refused_without_a_token_is_described_says_schemathesis") else { return };
+    let site = Site::new("");
+    let host = site.start();
+    let address = host.admin();
+    site.write("openapi.json", host.get("/api/v1/openapi.json").1.as_bytes());
+    for path in ["/metrics", "/readyz", "/api/v1/tap"] {
+        let (status, said) = ask(&address, path, None);
+        assert!(status == 403 && said.contains("token in [admin]"), "{path}: {said}");
+    }
+    check_by_schemathesis(&program, &site, &address, "Host: dossier.example");
+}
+
 #[test]
 fn the_description_of_the_api_is_true_says_schemathesis() {
-    let program = match python::environment("schemathesis", &[SCHEMATHESIS]) {
-        Ok(programs) => programs.join("schemathesis"),
-        Err(why) => {
-            return not_run("the_description_of_the_api_is_true_says_schemathesis", &format!("{why:#}"));
-        }
-    };
+    let Some(program) = schemathesis("the_description_of_the_api_is_true_says_schemathesis") else { return };
     const TOKEN: &str = "a-token-for-schemathesis";
     let site = four_plugins(&Kind::Directory);
     let config = std::fs::read_to_string(site.path("dossier.toml")).expect("a configuration");
@@ -255,15 +290,6 @@ fn the_description_of_the_api_is_true_says_schemathesis() {
     assert_eq!(status, 200);
     let description = description.split_once("\r\n\r\n").expect("a body").1;
     site.write("openapi.json", description.as_bytes());
-    let mut command = Command::new(program);
-    command.args(["run", "openapi.json", "--url"]).arg(format!("http://{address}")).current_dir(site.dir.path());
-    command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
-    // A tap goes on for ever, which no schema can say; it has tests of its own.
-    command.args(["--exclude-path", "/api/v1/tap", "--checks", "all", "--max-examples", "10", "--seed", "1"]);
-    command.args(["--phases", "examples,coverage,fuzzing", "--request-timeout", "20", "--no-color"]);
-    let output = command.output().expect("schemathesis starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    println!("{said}");
-    assert!(output.status.success(), "{said}");
+    check_by_schemathesis(&program, &site, &address, &format!("Authorization: Bearer {TOKEN}"));
     assert_eq!(ask(&address, "/healthz", None).0, 200);
 }

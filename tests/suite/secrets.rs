@@ -1,11 +1,13 @@
 //! What must not be seen: credentials in no output at all, alerts' bodies not in the log, and what is redacted nowhere but in the store.
 //! Every place of the configuration that takes a credential holds a word of its own here, and everything that can be printed is searched.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Output};
 
 use dossier_tests::collector::Collector;
-use dossier_tests::host::{Site, built, wait_for};
-use dossier_tests::redis_server::RedisServer;
+use dossier_tests::host::{Site, built, get, wait_for};
+use dossier_tests::redis_server::{RedisServer, free_port};
 
 /// Credentials.
 const SECRETS: [&str; 6] = [
@@ -135,9 +137,16 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
     let collector = Collector::start();
     let url = format!("unix://{}?user=dossier&pass=canary-redis-password", server.socket().display());
     let site = site(&url, &format!("http://{}", collector.address));
+    // Handed out to somebody who is gone: a process of its own tells the host what it does, and it waits for its second try there.
+    let suspect =
+        format!("{{\"id\":\"{NAME}-suspect\",\"mischief\":\"unavailable\",\"user\":{{\"name\":\"{NAME}\"}}}}");
+    server.ask::<String>(&["XADD", "alerts", "*", "alert", &suspect]).expect("XADD");
+    server.ask::<()>(&["XGROUP", "CREATE", "alerts", "dossier", "0"]).expect("XGROUP");
+    let group = ["XREADGROUP", "GROUP", "dossier", "gone", "STREAMS", "alerts", ">"];
+    server.ask::<redis::Value>(&group).expect("XREADGROUP");
     let mut send = site.command(&["send"]);
     let mut sender = send.env("CANARY", SECRETS[2]).stdin(std::process::Stdio::piped()).spawn().expect("dossier runs");
-    std::io::Write::write_all(&mut sender.stdin.take().expect("a pipe"), alerts().as_bytes()).expect("send reads");
+    sender.stdin.take().expect("a pipe").write_all(alerts().as_bytes()).expect("send reads");
     assert!(sender.wait().expect("send ends").success());
 
     let mut command = site.command(&["run"]);
@@ -147,7 +156,7 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
     });
     wait_for("the alerts to be done", || {
         let lines = host.log().into_iter().filter(|line| line.get("outcome").is_some() && line.get("entry").is_some());
-        (lines.count() >= 13).then_some(())
+        (lines.count() >= 14).then_some(())
     });
     for path in [
         "/",
@@ -172,6 +181,8 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
     assert_eq!(host.stop(), Some(0));
     let log = std::fs::read_to_string(site.path("log.ndjson")).expect("a log");
     assert!(log.contains("[redacted]-0"), "an id that holds a name is masked: {log}");
+    let retried = |line: &str| line.contains("retried") && line.contains("[redacted]-suspect");
+    assert!(log.lines().any(retried), "a suspect's is, too: {log}");
     free_of(&[&SECRETS[..], &[BODY, NAME]].concat(), "the log", &log);
     let taken = collector.taken();
     assert!(taken.spans.len() >= 13, "{} spans", taken.spans.len());
@@ -188,6 +199,81 @@ fn no_output_of_any_command_shows_a_credential_and_no_log_an_alerts_body_or_what
             free_of(&SECRETS, &format!("dossier {arguments:?}"), &run(&site, &arguments));
         }
     }
+}
+
+#[test]
+fn a_url_without_its_scheme_or_its_slashes_is_refused_by_every_command_without_its_password() {
+    const RIGHT: &str = "redis://dossier:canary-redis-password@127.0.0.1:9/0";
+    let site = site(RIGHT, "http://127.0.0.1:9");
+    let good = std::fs::read_to_string(site.path("dossier.toml")).expect("a configuration");
+    let commands = commands(&site);
+    for wrong in [
+        "dossier:canary-redis-password@127.0.0.1:9",
+        "redis:dossier:canary-redis-password@127.0.0.1:9",
+        "redis:/dossier:canary-redis-password@127.0.0.1:9",
+    ] {
+        site.write("dossier.toml", good.replace(RIGHT, wrong).as_bytes());
+        for command in &commands {
+            let command: Vec<&str> = command.iter().map(String::as_str).collect();
+            for more in [&[][..], &["--json"]] {
+                let arguments = [&command[..], more].concat();
+                free_of(&SECRETS, &format!("dossier {arguments:?} with {wrong}"), &run(&site, &arguments));
+            }
+        }
+        for command in ["validate", "doctor", "status", "run"] {
+            let said = run(&site, &[command]);
+            assert!(
+                said.contains("dossier.toml:3: url is no URL of a Redis server; write redis://"),
+                "{command}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_redacted_is_in_no_name_of_a_source_and_in_no_tap_however_early_and_deep() {
+    let server = RedisServer::start().expect("redis-server starts");
+    let address = format!("127.0.0.1:{}", free_port().expect("a port"));
+    let site = Site::new(&format!(
+        "[queue]\nkind = \"redis\"\nurl = \"{}\"\n[alarms]\nsilence = \"2s\"\n[admin]\naddress = \"{address}\"\n\
+         [log]\nredact = [\"/source\", \"/user\"]\n",
+        server.url()
+    ));
+    // A host whose queue is not there yet is still starting.
+    server.kill();
+    let host = site.start();
+    let mut tap = wait_for("the admin address", || TcpStream::connect(&address).ok());
+    write!(tap, "GET /api/v1/tap?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    let mut lines = BufReader::new(tap).lines().map_while(Result::ok);
+    assert!(lines.next().is_some_and(|status| status.contains(" 200 ")));
+    assert_eq!(get(&address, "/api/v1/status").0, 503, "it starts");
+    server.launch().expect("redis-server starts");
+    let mut count = 0;
+    let mut send = |more: &str| {
+        count += 1;
+        let alert = format!("{{\"id\":\"{count}\",\"source\":\"{NAME}-1\",\"user\":\"{NAME}\"{more}}}");
+        server.ask::<String>(&["XADD", "alerts", "*", "alert", &alert]).expect("XADD");
+    };
+    // As deep as an alert may be: 126 levels.
+    send(&format!(",\"deep\":{}1{}", "[".repeat(125), "]".repeat(125)));
+    let line = lines.find(|line| line.contains("record")).expect("a line of the tap");
+    assert!(line.contains("\"source\":\"[redacted]\"") && line.contains("[[[1]]]"), "{line}");
+    free_of(&[NAME], "an early tap", &line);
+
+    wait_for("the source to be watched", || {
+        send("");
+        (host.metric("dossier_sources") == Some(1.0)).then_some(())
+    });
+    host.told("alarm raised", "source-silent");
+    for path in ["/readyz", "/api/v1/alarms", "/api/v1/events"] {
+        let (_, said) = host.get(path);
+        assert!(path.ends_with("events") || said.contains("[redacted]-"), "{path}: {said}");
+        free_of(&[NAME], path, &said);
+    }
+    let known: Vec<String> = server.ask(&["ZRANGE", "alerts:sources", "0", "-1"]).expect("ZRANGE");
+    assert!(known.len() == 1 && known[0].starts_with("[redacted]-"), "{known:?}");
+    assert_eq!(host.stop(), Some(0));
+    free_of(&[NAME], "the log", &std::fs::read_to_string(site.path("log.ndjson")).expect("a log"));
 }
 
 #[test]
@@ -215,9 +301,14 @@ fn no_error_shows_a_credential() {
     ];
     for (from, to) in wrong {
         site.write("dossier.toml", good.replacen(from, to, 1).as_bytes());
-        for arguments in
-            [&["validate"][..], &["status"], &["run", "--until-empty"], &["dlq", "list"], &["config", "show"]]
-        {
+        for arguments in [
+            &["validate"][..],
+            &["status"],
+            &["doctor"],
+            &["run", "--until-empty"],
+            &["dlq", "list"],
+            &["config", "show"],
+        ] {
             let said = run(&site, arguments);
             // What stands where no credential belongs may be named.
             let secrets: Vec<_> = SECRETS

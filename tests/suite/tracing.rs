@@ -97,6 +97,25 @@ fn a_collector_that_hangs_costs_no_alert_anything_but_spans_are_counted_as_lost(
 }
 
 #[test]
+fn spans_that_a_collector_rejects_are_counted_as_lost_and_a_key_in_its_address_stays_behind_the_path() {
+    let server = RedisServer::start().expect("redis-server starts");
+    let collector = Collector::rejecting(1);
+    let site = site(&server, &format!("[telemetry]\notlp = \"http://{}/x?key=K\"\n", collector.address));
+    add(&server, &["alert", r#"{"id":"a"}"#]);
+    let host = site.start();
+    let lost = wait_for("a span to be counted as lost", || {
+        host.metric("dossier_trace_spans_lost_total").filter(|lost| *lost > 0.0)
+    });
+    let sent = wait_for("the others to be counted", || {
+        host.metric("dossier_trace_spans_sent_total").filter(|sent| *sent > 0.0)
+    });
+    assert_eq!((lost, sent), (1.0, 1.0), "an alert and a call");
+    assert!(host.told("spans lost", "the collector rejected them: too many").is_object());
+    assert!(collector.taken().heads.iter().all(|head| head.starts_with("POST /x/v1/traces?key=K ")));
+    assert_eq!(host.stop(), Some(0));
+}
+
+#[test]
 fn nobody_who_did_not_ask_for_traces_gets_a_connection() {
     let server = RedisServer::start().expect("redis-server starts");
     let site = site(&server, "");

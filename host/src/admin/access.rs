@@ -59,8 +59,8 @@ pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, n
         let why = "this needs the token of [admin]: Authorization: Bearer …";
         return (challenge, problem(StatusCode::UNAUTHORIZED, why)).into_response();
     }
-    if path.starts_with("/api/") && access.is_lured(request.headers()) {
-        let why = "ask under an address or as localhost; any other name needs a token in [admin]";
+    if access.is_lured(request.headers()) {
+        let why = "ask under an IP address or as localhost; under any other name it needs a token in [admin]";
         return problem(StatusCode::FORBIDDEN, why);
     }
     next.run(request).await

@@ -67,6 +67,7 @@ fn seconds_since(then: SystemTime) -> f64 {
     responses(
         (status = 200, description = "How it is", body = Status),
         (status = 401, description = "The token is missing or wrong", body = Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = Problem),
         (status = 503, description = "The host is starting", body = Problem),
     )
 )]
@@ -149,6 +150,7 @@ fn loaded(shown: &Shown) -> Vec<(Arc<StepConfig>, Option<LoadedStep>)> {
     responses(
         (status = 200, description = "The steps", body = Steps),
         (status = 401, description = "The token is missing or wrong", body = Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = Problem),
         (status = 503, description = "The host is starting", body = Problem),
     )
 )]
@@ -217,6 +219,7 @@ fn one_step(
     responses(
         (status = 200, description = "Why they are there", body = DeadLetters),
         (status = 401, description = "The token is missing or wrong", body = Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = Problem),
         (status = 503, description = "The host is starting, or the queue does not answer", body = Problem),
     )
 )]
@@ -257,6 +260,7 @@ fn counted_dead(shown: &Shown, inside: &Inside, counted: dead::Counted) -> Respo
     responses(
         (status = 200, description = "The tables", body = Tables),
         (status = 401, description = "The token is missing or wrong", body = Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = Problem),
         (status = 503, description = "The host is starting", body = Problem),
     )
 )]
@@ -295,6 +299,7 @@ async fn tables(State(shown): State<Shown>) -> Response {
     responses(
         (status = 200, description = "The gravest first", body = Alarms),
         (status = 401, description = "The token is missing or wrong", body = Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = Problem),
     )
 )]
 async fn alarms(State(shown): State<Shown>) -> Response {
@@ -308,7 +313,8 @@ async fn alarms(State(shown): State<Shown>) -> Response {
         times: alarm.times,
         remedy: alarm.remedy,
     };
-    json(StatusCode::OK, &Alarms { alarms: shown.telemetry.alarms().list().into_iter().map(alarm).collect() })
+    let (alarms, total) = shown.telemetry.alarms().list_and_len();
+    json(StatusCode::OK, &Alarms { alarms: alarms.into_iter().map(alarm).collect(), total: total as u64 })
 }
 
 /// The last things that somebody should know of: troubles, refusals, plugins and tables that came and went.
@@ -319,6 +325,7 @@ async fn alarms(State(shown): State<Shown>) -> Response {
     responses(
         (status = 200, description = "The newest first", body = Events),
         (status = 401, description = "The token is missing or wrong", body = Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = Problem),
     )
 )]
 async fn events(State(shown): State<Shown>) -> Response {
@@ -346,6 +353,7 @@ async fn events(State(shown): State<Shown>) -> Response {
     responses(
         (status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json"),
         (status = 401, description = "The token is missing or wrong", body = Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = Problem),
     )
 )]
 async fn openapi() -> Response {

@@ -21,12 +21,21 @@ async fn server(connections: usize, patience: Duration) -> Server {
 }
 
 async fn server_of(connections: usize, patience: Duration, token: Option<Token>) -> Server {
+    server_with(connections, patience, token, Redactor::default()).await
+}
+
+async fn server_with(connections: usize, patience: Duration, token: Option<Token>, redactor: Redactor) -> Server {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
     let telemetry = Arc::<Telemetry>::default();
-    let admin =
-        Admin { telemetry: Arc::clone(&telemetry), health: Arc::clone(&health), parts: Parts::default(), token };
+    let admin = Admin {
+        telemetry: Arc::clone(&telemetry),
+        health: Arc::clone(&health),
+        parts: Parts::default(),
+        token,
+        redactor,
+    };
     let router = router(admin);
     let task = tokio::spawn(serve_bounded(listener, router, shutdown.clone(), connections, patience));
     Server { address, health, telemetry, shutdown, task }
@@ -41,7 +50,7 @@ impl Server {
 
     /// Status, head and body.
     async fn get(&self, path: &str) -> (u16, String, String) {
-        let stream = self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        let stream = self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
         answer_on(stream).await
     }
 }
@@ -92,7 +101,7 @@ async fn the_host_is_ready_only_while_nothing_is_missing() {
 #[tokio::test]
 async fn nothing_but_reading_is_answered_and_a_body_is_not_waited_for() {
     let server = server(CONNECTIONS, PATIENCE).await;
-    let post = server.send("POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999999\r\n\r\n").await;
+    let post = server.send("POST /metrics HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9999999999\r\n\r\n").await;
     assert_eq!(answer_on(post).await.0, 405);
     let get = server.send("GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999999\r\n\r\n").await;
     assert_eq!(answer_on(get).await.0, 200);
@@ -147,7 +156,7 @@ async fn who_asks_a_host_how_it_is_gets_what_readyz_says_and_is_told_where_there
     let notices = [("table-refused geo", "line 3: no key"), ("entries-lost", "three")];
     let notices = notices.map(|(part, what)| (part.to_owned(), what.to_owned())).into();
     let ready = client.ready().await.expect("it answers");
-    assert_eq!(ready, Ready { ready: true, problems: BTreeMap::new(), notices });
+    assert_eq!(ready, Ready { ready: true, problems: BTreeMap::new(), notices, alarms: 2 });
     server.health.set("plugins", Some("geo is missing".to_owned()));
     assert_eq!(client.ready().await.expect("it answers").problems["plugins"], "geo is missing");
     server.shutdown.cancel();
@@ -197,9 +206,33 @@ async fn with_a_token_nothing_but_healthz_answers_without_it() {
 #[tokio::test]
 async fn a_page_that_was_lured_here_under_another_name_is_not_answered() {
     let server = server(CONNECTIONS, PATIENCE).await;
-    let named = |name: &str| format!("GET /api/v1/events HTTP/1.1\r\nhost: {name}\r\n\r\n");
-    assert_eq!(answer_on(server.send(&named("evil.example:9464")).await).await.0, 403);
-    assert_eq!(answer_on(server.send(&named("localhost:9464")).await).await.0, 200);
+    let named = |path: &str, name: &str| format!("GET {path} HTTP/1.1\r\nhost: {name}\r\n\r\n");
+    for path in ["/", "/metrics", "/readyz", "/api/v1/events", "/nothing"] {
+        let (status, _, body) = answer_on(server.send(&named(path, "evil.example:9464")).await).await;
+        assert!(status == 403 && body.contains("token in [admin]"), "{path}: {status} {body}");
+        for own in ["localhost:9464", "192.0.2.1:9464", "[2001:db8::1]"] {
+            let (status, _, _) = answer_on(server.send(&named(path, own)).await).await;
+            assert_eq!(status, if path == "/nothing" { 404 } else { 200 }, "{path} as {own}");
+        }
+    }
+    // What restarts a host asks it under any name.
+    assert_eq!(answer_on(server.send(&named("/healthz", "evil.example:9464")).await).await.0, 200);
+    let token = Token::new("0123456789abcdef".to_owned()).expect("a token");
+    let closed = server_of(CONNECTIONS, PATIENCE, Some(token)).await;
+    let known = "GET /metrics HTTP/1.1\r\nhost: dossier.example.org\r\nauthorization: Bearer 0123456789abcdef\r\n\r\n";
+    assert_eq!(answer_on(closed.send(known).await).await.0, 200, "no page of a stranger knows the token");
+}
+
+#[tokio::test]
+async fn more_alarms_than_are_listed_are_counted() {
+    let server = server(CONNECTIONS, PATIENCE).await;
+    for at in 0..250 {
+        server.telemetry.raise(Kind::SourceSilent, &format!("sensor-{at}"), "since noon");
+    }
+    let ready = Client::of(server.address, None).expect("an address").ready().await.expect("it answers");
+    assert_eq!((ready.notices.len(), ready.alarms), (200, 250));
+    let alarms: serde_json::Value = serde_json::from_str(&server.get("/api/v1/alarms").await.2).expect("JSON");
+    assert_eq!((alarms["alarms"].as_array().map(Vec::len), alarms["total"].as_u64()), (Some(200), Some(250)));
 }
 
 #[tokio::test]
@@ -236,6 +269,17 @@ async fn a_tap_outlives_the_patience_for_others_and_makes_place_for_nobody() {
     let next = timeout(LONG, lines.next()).await.expect("comes").expect("a line").expect("it goes on");
     assert_eq!(next, "{\"record\":2}");
     assert!(timeout(LONG, lines.next()).await.expect("ends").is_none(), "two were wanted");
+}
+
+#[tokio::test]
+async fn a_tap_that_begins_while_the_host_starts_shows_nothing_that_must_not_be_shown() {
+    let redactor = Redactor::new(&["/user".to_owned()]);
+    let server = server_with(CONNECTIONS, PATIENCE, None, redactor).await;
+    let client = Client::of(server.address, None).expect("an address");
+    let mut lines = client.lines("/api/v1/tap?limit=1").await.expect("it begins");
+    offer(&server, r#"{"record":{"id":"jdoe-1","alert":{"user":"jdoe"}}}"#);
+    let next = timeout(LONG, lines.next()).await.expect("comes").expect("a line").expect("it goes on");
+    assert_eq!(next, r#"{"record":{"alert":{"user":"[redacted]"},"id":"[redacted]-1"}}"#);
 }
 
 #[tokio::test]

@@ -107,9 +107,10 @@ fn written(config: &Config, settings: &[Setting]) -> String {
     text
 }
 
-/// `batch = 100`.
+/// `batch = 100`; a comment where it is a variable that no setting of the file stands for.
 fn line(setting: &Setting) -> String {
-    format!("{} = {}", key(&setting.key), setting.value)
+    let is_variable = matches!(&setting.origin, Origin::Variable { variable } if *variable == setting.key);
+    format!("{}{} = {}", if is_variable { "# " } else { "" }, key(&setting.key), setting.value)
 }
 
 /// `[tables.blocklist]` or `[[step]]`.

@@ -175,7 +175,9 @@ pub fn without_secrets(url: &str) -> String {
     let _ = url.set_password(None);
     url.set_query(None);
     url.set_fragment(None);
-    url.into()
+    // Without a host nobody can tell what is a password: `redis:user:password@…` is a scheme and a path.
+    let is_place = if url.scheme().ends_with("unix") { url.path().starts_with('/') } else { url.has_host() };
+    if is_place && !url.as_str().contains('@') { url.into() } else { "a URL that cannot be read".to_owned() }
 }
 
 /// The same of a URL that names several hosts. None where it is not plain which part is what.
@@ -276,7 +278,18 @@ mod tests {
         assert_eq!(without_secrets("redis+unix:///run/redis.sock?pass=s3cret"), "redis+unix:///run/redis.sock");
         let sentinels = "redis+sentinel://app:s3cret@a:1,b:2/main/0?sentinel_password=s3cret";
         assert_eq!(without_secrets(sentinels), "redis+sentinel://a:1,b:2/main/0");
-        for odd in ["redis+sentinel://:s3cret/x@a:1,b:2/main", "redis+cluster://s3cret:1:2", "redis://:s3cret@[x"] {
+        assert_eq!(without_secrets("unix:///run/redis.sock?user=u&pass=s3cret"), "unix:///run/redis.sock");
+        for odd in [
+            "redis+sentinel://:s3cret/x@a:1,b:2/main",
+            "redis+cluster://s3cret:1:2",
+            "redis://:s3cret@[x",
+            "default:s3cret@127.0.0.1:18191",
+            "redis:default:s3cret@127.0.0.1:18191",
+            "redis:/default:s3cret@127.0.0.1:18191",
+            "redis:///default:s3cret@127.0.0.1:18191",
+            "redis://h/s3cret@x",
+            "unix:s3cret",
+        ] {
             assert!(!without_secrets(odd).contains("s3cret"), "{odd}");
         }
         assert!(!without_secrets("s3cret").contains("s3cret"));

@@ -24,6 +24,7 @@ use crate::queue::{self, Queue, QueueError};
 use crate::tables::Tables;
 use crate::telemetry::alarms::Kind;
 use crate::telemetry::events::{HostStarted, HostStopping, QueueTrouble};
+use crate::telemetry::redact::Redactor;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
@@ -116,7 +117,8 @@ async fn work(
             let listener = admin::bind(address).await?;
             let address = listener.local_addr().context("the admin address cannot be read")?;
             let (telemetry, health, parts) = (telemetry.clone(), health.clone(), parts.clone());
-            let shown = Admin { telemetry, health, parts, token: config.admin.token.clone() };
+            let redactor = Redactor::new(&config.log.redact);
+            let shown = Admin { telemetry, health, parts, token: config.admin.token.clone(), redactor };
             tokio::spawn(admin::serve(listener, shown, CancellationToken::new()));
             Some(address)
         }

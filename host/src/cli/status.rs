@@ -8,7 +8,7 @@ use crate::config::{Config, QueueKind};
 use crate::queue::{Depth, Queue};
 
 use super::FAILED;
-use super::output::{Out, duration, place, printable, without_secrets};
+use super::output::{Out, count, duration, place, printable, without_secrets};
 
 /// How to show it.
 #[derive(Debug, clap::Args)]
@@ -64,10 +64,13 @@ pub async fn status<W: Write>(
         writeln!(out, "oldest     {}", duration(oldest))?;
     }
     match (address, host) {
-        (_, Some(Ok(Ready { ready, problems, notices }))) => {
+        (_, Some(Ok(Ready { ready, problems, notices, alarms }))) => {
             writeln!(out, "host       {}", if ready { "ready" } else { "not ready" })?;
             for (part, what) in problems.iter().chain(&notices) {
                 writeln!(out, "           {}: {}", printable(part), printable(what))?;
+            }
+            if alarms > notices.len() as u64 {
+                writeln!(out, "           and {} more", count(alarms - notices.len() as u64, "alarm"))?;
             }
         }
         (Some(address), Some(Err(AskError::NoAnswer { .. }))) => {

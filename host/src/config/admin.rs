@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::Finding;
 use super::place::Place;
-use super::value::Text;
+use super::value::{SocketText, Text};
 
 /// The admin address.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl fmt::Debug for Token {
 #[schemars(deny_unknown_fields)]
 pub(super) struct RawAdmin {
     /// Where `/metrics`, `/healthz`, `/readyz` and `/api/v1` answer; port 0 takes a free one, "off" turns them off.
-    #[schemars(with = "Option<Text>", extend("default" = "127.0.0.1:9464"))]
+    #[schemars(with = "Option<SocketText>", extend("default" = "127.0.0.1:9464"))]
     address: Option<Spanned<Text>>,
     /// What whoever asks must send as a bearer token; needed where the address is not of this machine alone. At least 16 characters.
     #[schemars(with = "Option<Text>", extend("writeOnly" = true))]

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -36,16 +36,6 @@ pub struct AlarmsConfig {
 
 /// A rate, or `"off"`.
 pub(super) struct RateOrOff(Option<(NonZeroU32, Duration)>);
-
-impl JsonSchema for RateOrOff {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "rate or off".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "type": "string", "pattern": r"^[0-9]+ */|^off$|\$\{" })
-    }
-}
 
 impl<'de> Deserialize<'de> for RateOrOff {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use toml::Value;
 
 use super::place::Place;
-use super::{Config, QueueKind, schema, value};
+use super::{Config, ENDPOINT_VARIABLES, NAME_VARIABLE, QueueKind, schema, value};
 
 /// What stands in place of a secret; as long as the shortest token, so that what is shown is a configuration itself.
 const MASK: &str = "****************";
@@ -147,6 +147,7 @@ impl<'a> Walk<'a> {
         for (key, schema) in own {
             self.setting(section, key, schema);
         }
+        self.service_name(section);
         for (key, schema) in inner {
             let reload = section.reload || schema["x-reload"] == true;
             let there = section.table.and_then(|table| table.get(key));
@@ -197,17 +198,21 @@ impl<'a> Walk<'a> {
             }
             None => {
                 let default = || Value::try_from(schema.get("default")?).ok();
-                let Some(value) = self.derived(section, key).or_else(default) else { return };
-                (value, Origin::Default)
+                match self.first_of(&ENDPOINT_VARIABLES).filter(|_| setting == "telemetry.otlp") {
+                    Some((variable, url)) => (Value::String(masked(&url)), Origin::Variable { variable }),
+                    None => {
+                        let Some(value) = self.derived(section, key).or_else(default) else { return };
+                        (value, Origin::Default)
+                    }
+                }
             }
         };
         let written = Written(said.cloned().unwrap_or_else(|| value.clone()));
-        let level = crate::telemetry::logging::LEVEL_VARIABLE;
         if setting == "log.level"
-            && let Some(instead) = (self.variable)(level)
+            && let Some((variable, instead)) = self.first_of(&[crate::telemetry::logging::LEVEL_VARIABLE])
         {
             value = Value::String(instead);
-            origin = Origin::Variable { variable: level.to_owned() };
+            origin = Origin::Variable { variable };
         }
         self.found.push(Setting {
             section: section.segments.clone(),
@@ -218,6 +223,31 @@ impl<'a> Walk<'a> {
             reload: section.reload || schema["x-reload"] == true,
             written,
         });
+    }
+
+    /// What stands in a variable and nowhere else: under which name spans are sent. Shown as what it is, for the file has no word for it.
+    fn service_name(&mut self, section: &Section<'_>) {
+        let Some((variable, name)) = self.first_of(&[NAME_VARIABLE]).filter(|_| section.name == "telemetry") else {
+            return;
+        };
+        let value = Value::String(name);
+        self.found.push(Setting {
+            section: section.segments.clone(),
+            key: variable.clone(),
+            setting: variable.clone(),
+            value: value.clone(),
+            origin: Origin::Variable { variable },
+            reload: false,
+            written: Written(value),
+        });
+    }
+
+    /// The first of these variables that is set, with its value.
+    fn first_of(&self, names: &[&str]) -> Option<(String, String)> {
+        let set = |name: &&str| {
+            (self.variable)(name).filter(|value| !value.is_empty()).map(|value| ((*name).to_owned(), value))
+        };
+        names.iter().find_map(set)
     }
 
     /// Defaults that follow from something else.

@@ -15,7 +15,7 @@ pub struct LogConfig {
     #[schemars(extend("default" = "info"))]
     pub level: String,
     /// JSON pointers to what must not be shown of alerts, in the log, in taps and in traces, as in `["/user/name", "/people/*/mail"]`.
-    #[schemars(extend("default" = []))]
+    #[schemars(extend("default" = [], "items" = { "type": "string", "pattern": "^/" }))]
     pub redact: Vec<String>,
 }
 

@@ -9,8 +9,8 @@ use super::admin::admin_config;
 use super::alarms;
 use super::http::http_config;
 use super::place::Place;
-use super::shape::{OneOrMany, RawAlert, RawConfig, RawKind, RawQueue, RawStep, RawTable};
-use super::value::{self, Text};
+use super::shape::{MAX_BATCH, MAX_IN_FLIGHT, OneOrMany, RawAlert, RawConfig, RawKind, RawQueue, RawStep, RawTable};
+use super::value::{self, RedisUrl, Text};
 use super::{
     AlertConfig, Config, Finding, HostConfig, Limits, PluginsConfig, ProbationConfig, QueueConfig, QueueKind,
     RedisConfig, StepConfig, TableConfig, TableFormat,
@@ -60,7 +60,7 @@ impl RawConfig {
             queue: self.queue.finish(retention.map(|value| value.into_inner().0), place, findings),
             host: HostConfig {
                 state_dir: place.path(self.state_dir.as_ref().map_or("state", |text| &text.0)),
-                in_flight: positive(self.host.in_flight, 256, "in_flight", place, findings),
+                in_flight: positive(self.host.in_flight, 256, MAX_IN_FLIGHT, "in_flight", place, findings),
                 // A permit for each byte; none would let nothing in.
                 in_flight_bytes: self
                     .host
@@ -89,13 +89,14 @@ impl RawConfig {
 fn positive(
     value: Option<Spanned<usize>>,
     default: usize,
+    most: usize,
     name: &str,
     place: &Place<'_>,
     findings: &mut Vec<Finding>,
 ) -> usize {
     let Some(value) = value else { return default };
-    if *value.get_ref() == 0 {
-        findings.push(place.finding(Some(value.span().start), format!("{name} must be at least 1")));
+    if !(1..=most).contains(value.get_ref()) {
+        findings.push(place.finding(Some(value.span().start), format!("{name} must be from 1 to {most}")));
         return default;
     }
     value.into_inner()
@@ -122,6 +123,18 @@ impl RawQueue {
                 stray(self.dedupe_window.as_ref().map(|window| window.span().start), "dedupe_window", "redis");
             }
             RawKind::Redis => stray(at(&self.path), "path", "directory"),
+        }
+        for (name, value) in [("stream", &self.stream), ("group", &self.group)] {
+            if let Some(value) = value.as_ref().filter(|value| value.get_ref().0.is_empty()) {
+                let message = format!("{name} must have a name; write one, or leave it out");
+                findings.push(place.finding(Some(value.span().start), message));
+            }
+        }
+        if let Some(url) = self.url.as_ref().filter(|url| !RedisUrl::is_one(&url.get_ref().0)) {
+            // It is not repeated: it may hold a password.
+            let message = "url is no URL of a Redis server; write redis://[user:password@]host:port/db, rediss:// for TLS, \
+                           unix:///path, redis+sentinel://host:port,host:port/service/db or redis+cluster://host:port,host:port";
+            findings.push(place.finding(Some(url.span().start), message));
         }
         let text = |value: Option<Spanned<Text>>, default: &str| {
             value.map_or_else(|| default.to_owned(), |text| text.into_inner().0)
@@ -159,7 +172,7 @@ impl RawQueue {
                     retention,
                 }),
             },
-            batch: positive(self.batch, 100, "batch", place, findings),
+            batch: positive(self.batch, 100, MAX_BATCH, "batch", place, findings),
             max_alert_size: self.max_alert_size.map_or(1 << 20, |size| size.0),
             max_crashes: self.max_crashes.unwrap_or(3).max(1),
             dlq_alarm: self.dlq_alarm.unwrap_or(10_000).max(1),

@@ -15,8 +15,14 @@ use super::admin::RawAdmin;
 use super::alarms::RawAlarms;
 use super::http::RawHttp;
 use super::telemetry::RawTelemetry;
-use super::value::{ByteCount, Period, Text};
+use super::value::{ByteCount, Period, RedisUrl, SomeBytes, Text};
 use super::{LogConfig, ObservableConfig, ProbationConfig, TableFormat};
+
+/// The most alerts that are read and committed together: more make a transaction longer than others should wait for it.
+pub(super) const MAX_BATCH: usize = 10_000;
+
+/// The most alerts in flight: more than fit into the memory of a machine.
+pub(super) const MAX_IN_FLIGHT: usize = 1_000_000;
 
 /// The configuration of dossier.
 ///
@@ -83,7 +89,7 @@ pub(super) struct RawQueue {
     /// The server; with user and password `redis://user:${REDIS_PASSWORD}@redis.example.org:6379/0`, over TLS `rediss://…`, on a socket
     /// `unix:///run/redis.sock`; where Sentinels name it `redis+sentinel://a:26379,b:26379/mymaster/0`; a Cluster
     /// `redis+cluster://a:6379,b:6379`.
-    #[schemars(with = "Option<Text>", extend("default" = "redis://127.0.0.1:6379/0", "x-kind" = "redis", "writeOnly" = true))]
+    #[schemars(with = "Option<RedisUrl>", extend("default" = "redis://127.0.0.1:6379/0", "x-kind" = "redis", "writeOnly" = true))]
     pub url: Option<Spanned<Text>>,
     /// With TLS: a file (PEM) of who may vouch for the server. Without it, whom the system trusts.
     #[schemars(with = "Option<Text>", extend("x-kind" = "redis"))]
@@ -95,10 +101,10 @@ pub(super) struct RawQueue {
     #[schemars(with = "Option<Text>", extend("x-kind" = "redis"))]
     pub key: Option<Spanned<Text>>,
     /// The stream of alerts. Records go to `<stream>:enriched`, dead letters to `<stream>:dlq`. "{alerts}" keeps all in one Cluster slot.
-    #[schemars(with = "Option<Text>", extend("default" = "alerts", "x-kind" = "redis"))]
+    #[schemars(with = "Option<Text>", extend("default" = "alerts", "x-kind" = "redis", "minLength" = 1))]
     pub stream: Option<Spanned<Text>>,
     /// The consumer group. Let no other group read the stream: an alert that is done is deleted.
-    #[schemars(with = "Option<Text>", extend("default" = "dossier", "x-kind" = "redis"))]
+    #[schemars(with = "Option<Text>", extend("default" = "dossier", "x-kind" = "redis", "minLength" = 1))]
     pub group: Option<Spanned<Text>>,
     /// How long a host may be silent before others take over what it had; at least "1s".
     #[schemars(with = "Option<Period>", extend("default" = "15s", "x-kind" = "redis"))]
@@ -107,11 +113,11 @@ pub(super) struct RawQueue {
     #[schemars(with = "Option<Period>", extend("default" = "10m", "x-kind" = "redis"))]
     pub dedupe_window: Option<Spanned<Period>>,
     /// How many alerts are read and committed together, at most.
-    #[schemars(with = "Option<usize>", extend("minimum" = 1, "default" = 100))]
+    #[schemars(with = "Option<usize>", extend("minimum" = 1, "maximum" = MAX_BATCH, "default" = 100))]
     pub batch: Option<Spanned<usize>>,
     /// The largest alert. A larger one goes to the dead letters as `too-large`.
     #[schemars(extend("default" = "1MiB"))]
-    pub max_alert_size: Option<ByteCount>,
+    pub max_alert_size: Option<SomeBytes>,
     /// How often an alert that a host died of may kill the process in which it runs alone before it goes to the dead letters as
     /// `host-crash`.
     #[schemars(extend("default" = 3))]
@@ -135,7 +141,7 @@ pub(super) struct RawStore {
 #[schemars(deny_unknown_fields)]
 pub(super) struct RawHost {
     /// How many alerts are in flight, at most.
-    #[schemars(with = "Option<usize>", extend("minimum" = 1, "default" = 256))]
+    #[schemars(with = "Option<usize>", extend("minimum" = 1, "maximum" = MAX_IN_FLIGHT, "default" = 256))]
     pub in_flight: Option<Spanned<usize>>,
     /// How many bytes of alerts are in flight, at most; a larger alert is alone. A parsed alert takes up to sixteen times its bytes.
     #[schemars(extend("default" = "16MiB"))]
@@ -242,7 +248,7 @@ pub(super) struct RawStep {
     pub memory: Option<Spanned<ByteCount>>,
     /// The largest answer.
     #[schemars(extend("default" = "256KiB"))]
-    pub answer: Option<ByteCount>,
+    pub answer: Option<SomeBytes>,
     /// How many lines it may log in one call; what is more is dropped and counted.
     #[schemars(extend("default" = 64))]
     pub log_lines: Option<u32>,

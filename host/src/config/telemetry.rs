@@ -15,6 +15,9 @@ use super::value::Text;
 /// <https://opentelemetry.io/docs/specs/otel/protocol/exporter/#endpoint-urls-for-otlphttp>
 pub const ENDPOINT_VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
+/// The variable of OpenTelemetry's that says under which name spans are sent; "dossier" without it.
+pub const NAME_VARIABLE: &str = "OTEL_SERVICE_NAME";
+
 /// Where traces go.
 #[derive(Clone, Default, PartialEq)]
 pub struct TelemetryConfig {

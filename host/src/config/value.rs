@@ -7,6 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::alarms::RateOrOff;
+
 /// Says what a text must look like, as far as a pattern can; a variable may stand for anything.
 macro_rules! schema {
     ($type:ty, $name:literal, $($pattern:literal)?) => {
@@ -25,7 +27,15 @@ macro_rules! schema {
 schema!(Text, "text",);
 schema!(Period, "duration", r"^[^0-9]*[0-9].*[A-Za-z]");
 schema!(PeriodOrOff, "duration or off", r"^(off|0)$|^[^0-9]*[0-9].*[A-Za-z]");
-schema!(RateText, "rate", r"^ *[0-9]+ */ *(s|sec|second|m|min|minute|h|hour|d|day) *$");
+schema!(RateText, "rate", r"^ *0*[1-9][0-9]* */ *(s|sec|second|m|min|minute|h|hour|d|day) *$");
+schema!(RateOrOff, "rate or off", r"^off$|^ *0*[1-9][0-9]* */ *(s|sec|second|m|min|minute|h|hour|d|day) *$");
+schema!(
+    SomeBytes,
+    "size above zero",
+    r"^ *([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*) *([kKmMgGtTpP]i?)?[bB]? *$"
+);
+schema!(RedisUrl, "Redis URL", r"^(rediss?(\+(sentinel|cluster))?|valkeys?)://[^/?#]|^((redis|valkey)\+)?unix:///");
+schema!(SocketText, "address or off", r"^off$|^[0-9.]+:[0-9]+$|^\[[0-9A-Fa-f:.]+(%[0-9]+)?\]:[0-9]+$");
 schema!(ByteCount, "size", r"^ *[0-9]+(\.[0-9]+)? *([kKmMgGtTpP]i?)?[bB]? *$");
 
 /// A text in which `${VAR}` stands for a variable of the environment.
@@ -113,6 +123,42 @@ impl<'de> Deserialize<'de> for ByteCount {
     }
 }
 
+/// The same, and not none at all.
+pub(super) struct SomeBytes(pub usize);
+
+impl<'de> Deserialize<'de> for SomeBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match ByteCount::deserialize(deserializer)?.0 {
+            0 => Err(D::Error::custom("no size at all makes no sense here; write it as in \"64KiB\" or \"16MiB\"")),
+            bytes => Ok(Self(bytes)),
+        }
+    }
+}
+
+/// How the URL of a Redis server is described; it is read as a text, because it may hold a secret and its line is worth knowing.
+pub(super) struct RedisUrl;
+
+impl RedisUrl {
+    /// Whether a text is one: with a scheme that says how to connect, and a host or the path of a socket.
+    pub(super) fn is_one(text: &str) -> bool {
+        let Some((scheme, rest)) = text.split_once("://") else { return false };
+        match scheme {
+            "unix" | "redis+unix" | "valkey+unix" => rest.starts_with('/'),
+            "redis" | "rediss" | "valkey" | "valkeys" => {
+                url::Url::parse(text).is_ok_and(|url| url.has_host() && !url.path().contains('@'))
+            }
+            "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => {
+                let authority = rest.split(['/', '?']).next().unwrap_or_default();
+                authority.rsplit('@').next().is_some_and(|hosts| !hosts.is_empty())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// How an address to listen on is described; `"off"` is none.
+pub(super) struct SocketText;
+
 /// Fills in `${VAR}`. `$` without a brace stands for itself.
 pub(super) fn expand(text: &str, mut variable: impl FnMut(&str) -> Option<String>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
@@ -157,6 +203,37 @@ pub(super) fn to_json(value: &toml::Value) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redis_url_says_how_to_connect_and_where() {
+        for right in [
+            "redis://127.0.0.1:6379/0",
+            "rediss://u:p@[::1]:1/2?protocol=resp3",
+            "valkeys://h",
+            "unix:///run/redis.sock?user=u&pass=p",
+            "redis+unix:///run/redis.sock",
+            "redis+sentinel://u:p@a:1,b:2/main/0?sentinel_password=x",
+            "rediss+cluster://a,b",
+        ] {
+            assert!(RedisUrl::is_one(right), "{right}");
+        }
+        for wrong in [
+            "",
+            "127.0.0.1:6379",
+            "default:password@127.0.0.1:6379",
+            "redis:default:password@127.0.0.1:6379",
+            "redis:/default:password@127.0.0.1:6379",
+            "redis:///default:password@127.0.0.1:6379",
+            "redis://",
+            "redis://u:p/w@h",
+            "unix://run/redis.sock",
+            "unix:/run/redis.sock",
+            "redis+sentinel://u:p@/main",
+            "http://h",
+        ] {
+            assert!(!RedisUrl::is_one(wrong), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_variable_is_filled_in_and_a_missing_one_is_named() {

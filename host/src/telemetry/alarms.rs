@@ -285,11 +285,16 @@ impl Alarms {
 
     /// The alarms that hold: the gravest first, of those the oldest; at most [`LISTED`].
     pub fn list(&self) -> Vec<Alarm> {
-        self.list_at(Instant::now())
+        self.list_and_len().0
     }
 
-    fn list_at(&self, now: Instant) -> Vec<Alarm> {
+    /// The same, and how many hold at that moment.
+    pub fn list_and_len(&self) -> (Vec<Alarm>, usize) {
         let held = self.held();
+        (Self::list_at(&held, Instant::now()), held.len())
+    }
+
+    fn list_at(held: &BTreeMap<(Kind, String), State>, now: Instant) -> Vec<Alarm> {
         let mut sorted: Vec<_> = held.iter().collect();
         sorted.sort_by_key(|((kind, subject), state)| (kind.severity(), state.began, *kind, subject.as_str()));
         sorted.truncate(LISTED);
@@ -339,7 +344,7 @@ mod tests {
         assert!(alarms.raise(now, Kind::TableRefused, "geo", "line 1"));
         let later = now + Duration::from_secs(60);
         assert!(!alarms.raise(later, Kind::TableRefused, "geo", "line 2"));
-        let [alarm] = &alarms.list_at(later)[..] else { panic!("one alarm") };
+        let [alarm] = &Alarms::list_at(&alarms.held(), later)[..] else { panic!("one alarm") };
         assert_eq!(
             (alarm.alarm.as_str(), alarm.subject.as_str(), alarm.detail.as_str()),
             ("table-refused", "geo", "line 2")

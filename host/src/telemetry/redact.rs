@@ -1,11 +1,13 @@
 //! What must not be shown: the values at the pointers of `redact` in `[log]`, masked in the log, in taps and in traces.
 //!
 //! A value is masked where it stands, and wherever else its text appears in what is said about its alert: a plugin may have put a
-//! user's name into a message. Short values are masked where they stand only: masking every "al" would make nonsense of all else.
+//! user's name into a message. It is found in any case of ASCII, as JSON and Rust escape it, and as the host itself writes an address.
+//! Short values are masked where they stand only: masking every "al" would make nonsense of all else.
 //! What is stored is not masked: the store is the operator's.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -41,8 +43,10 @@ pub struct Masks(Option<Arc<Found>>);
 
 #[derive(Debug)]
 struct Found {
-    /// The longest first, so that a name within a longer one leaves no rest.
+    /// In lower case, the longest first, so that a name within a longer one leaves no rest.
     values: Vec<String>,
+    /// What is too short to be looked for, in lower case.
+    short: Vec<String>,
     /// There are more than can be looked for.
     all: bool,
 }
@@ -78,29 +82,27 @@ impl Redactor {
             return Masks::default();
         }
         let text = std::str::from_utf8(alert).ok();
-        let document = text.and_then(|text| Document::read(text, crate::json::ALERT_LEVELS).ok());
+        // Also one that is too deep to be taken: something may be said of it all the same.
+        let document = text.and_then(|text| Document::read(text, usize::MAX).ok());
         document.map(|document| self.find(&document)).unwrap_or_default()
     }
 
-    /// Masks an alert as JSON: what taps show of one.
-    pub fn alert(&self, alert: &mut Value) {
-        if self.is_empty() {
-            return;
-        }
-        let masks = self.in_value(alert);
-        self.in_place(alert);
-        masks.everywhere(alert);
-    }
-
     /// Masks a stored record, or anything else that has its alert under `alert`: there in place, and wherever else the values appear.
-    pub fn record(&self, record: &mut Value) {
+    /// Says whether it could: of what has no alert nobody can tell what must not be shown, and of more values than are looked for where
+    /// they are.
+    #[must_use]
+    pub fn record(&self, record: &mut Value) -> bool {
         if self.is_empty() {
-            return;
+            return true;
         }
-        let Some(alert) = record.get_mut("alert") else { return };
+        let Some(alert) = record.get_mut("alert").filter(|alert| alert.is_object()) else { return false };
         let masks = self.in_value(alert);
+        if masks.0.as_ref().is_some_and(|found| found.all) {
+            return false;
+        }
         self.in_place(alert);
         masks.everywhere(record);
+        true
     }
 
     fn in_value(&self, alert: &Value) -> Masks {
@@ -119,41 +121,55 @@ impl Redactor {
 }
 
 impl Masks {
-    fn of(mut values: Vec<String>) -> Self {
-        values.retain(|value| value.len() >= SHORTEST);
+    fn of(texts: Vec<String>) -> Self {
+        let (mut values, mut short) = (Vec::new(), Vec::new());
+        for text in texts.into_iter().filter(|text| !text.is_empty()) {
+            if text.len() < SHORTEST {
+                short.push(text.to_ascii_lowercase());
+                continue;
+            }
+            values.extend(other_forms(&text).into_iter().filter(|form| form.len() >= SHORTEST));
+            values.push(text);
+        }
+        values.iter_mut().for_each(|value| value.make_ascii_lowercase());
         values.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
         let all = values.len() > VALUES;
-        Self((!values.is_empty()).then(|| Arc::new(Found { values, all })))
+        let found = !values.is_empty() || !short.is_empty();
+        Self(found.then(|| Arc::new(Found { values, short, all })))
     }
 
-    /// A text with every value masked that appears in it.
+    /// A text with every value masked that appears in it; borrowed if there is none.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let Some(found) = &self.0 else { return text.into() };
+        let Some(found) = self.0.as_ref().filter(|found| !found.values.is_empty()) else { return text.into() };
         if found.all {
-            return MASK.into();
+            return MASK.to_owned().into();
         }
         let mut masked = Cow::Borrowed(text);
+        // As long as the text, byte for byte.
+        let mut lower = text.to_ascii_lowercase();
         for value in &found.values {
-            if masked.contains(value.as_str()) {
-                masked = masked.replace(value.as_str(), MASK).into();
+            if let Some(other) = replaced(&masked, &lower, value) {
+                lower = other.to_ascii_lowercase();
+                masked = other.into();
             }
         }
         masked
     }
 
-    /// The same of a text that is JSON, in which a value may be written with escapes.
+    /// The same of a text that stands for a value as a whole, such as a source's name: a short value is found there, too.
+    pub fn mask_whole<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let is_short = |found: &Arc<Found>| found.short.iter().any(|short| short.eq_ignore_ascii_case(text));
+        if self.0.as_ref().is_some_and(is_short) { MASK.to_owned().into() } else { self.mask(text) }
+    }
+
+    /// The same of a text that is JSON, in which a value may be written with escapes. Of what cannot be read nothing is shown.
     pub fn mask_json<'a>(&self, json: &'a str) -> Cow<'a, str> {
-        if self.0.is_none() {
-            return json.into();
-        }
-        match serde_json::from_str(json) {
-            Ok(mut value) => {
-                self.everywhere(&mut value);
-                value.to_string().into()
-            }
-            Err(_) => self.mask(json),
-        }
+        let Some(found) = &self.0 else { return json.into() };
+        let read = if found.all { None } else { serde_json::from_str(json).ok() };
+        let mut value = read.unwrap_or_else(|| MASK.into());
+        self.everywhere(&mut value);
+        value.to_string().into()
     }
 
     /// Masks every text of a value, the keys of objects too.
@@ -212,6 +228,37 @@ impl Masks {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
+}
+
+/// How else a value may be written: by the host, which writes addresses in their shortest form and an IPv4 address within IPv6 as what
+/// it is, and with the escapes of JSON and of Rust.
+fn other_forms(text: &str) -> Vec<String> {
+    let mut forms = Vec::new();
+    if let Ok(address) = text.trim().parse::<IpAddr>() {
+        forms.extend([address.to_string(), address.to_canonical().to_string()]);
+    }
+    if text.contains(|char: char| matches!(char, '"' | '\\' | '\'') || !matches!(char, ' '..='~')) {
+        let json = Value::from(text).to_string();
+        forms.extend([json[1..json.len() - 1].to_owned(), text.escape_debug().to_string()]);
+        // As `{:?}` writes it, which leaves a single quote as it is.
+        let debug = format!("{text:?}");
+        forms.push(debug[1..debug.len() - 1].to_owned());
+    }
+    forms
+}
+
+/// A text with a mask in each place of a value; none where it has none. Both `lower` and `value` are in lower case.
+fn replaced(text: &str, lower: &str, value: &str) -> Option<String> {
+    let mut places = memchr::memmem::find_iter(lower.as_bytes(), value.as_bytes()).peekable();
+    places.peek()?;
+    let (mut masked, mut done) = (String::with_capacity(text.len()), 0);
+    for at in places {
+        masked.push_str(&text[done..at]);
+        masked.push_str(MASK);
+        done = at + value.len();
+    }
+    masked.push_str(&text[done..]);
+    Some(masked)
 }
 
 fn at_part<'a>(part: Part<'a>, path: &[String], then: &mut impl FnMut(Part<'a>)) {
@@ -303,7 +350,7 @@ mod tests {
             "observables": [{"type": "user", "value": "jdoe"}],
             "enrichment": {"jdoe": {"text": "the mail x@y.example of jdoe", "number": 4711}, "other": [true, null, 12]},
         });
-        redactor().record(&mut record);
+        assert!(redactor().record(&mut record));
         assert_eq!(
             record,
             json!({
@@ -326,7 +373,43 @@ mod tests {
         let found = |masks: Masks| masks.0.map(|found| found.values.clone()).unwrap_or_default();
         let value: Value = serde_json::from_str(text).unwrap();
         assert_eq!(found(redactor().find(&document)), found(redactor().in_value(&value)));
-        assert_eq!(found(redactor().find(&document)), ["x@y.example", "Doe-Smith", "Jane"]);
+        assert_eq!(found(redactor().find(&document)), ["x@y.example", "doe-smith", "jane"]);
+    }
+
+    #[test]
+    fn a_value_is_found_in_any_case_and_in_whatever_form_it_is_written() {
+        let of = |value: &str| Masks::of(vec![value.to_owned()]);
+        for (value, text, masked) in [
+            ("Jane Smith", "JANE SMITH and jane smith", "[redacted] and [redacted]"),
+            ("JÄNE", "jÄne, Ä", "[redacted], Ä"),
+            ("2001:DB8:0:0::ABCD", "at 2001:db8::abcd", "at [redacted]"),
+            ("::ffff:192.0.2.7", "from 192.0.2.7, ::FFFF:c000:207", "from [redacted], ::FFFF:c000:207"),
+            ("::ffff:c000:207", "from 192.0.2.7 or ::ffff:192.0.2.7", "from [redacted] or [redacted]"),
+            ("the \"boss\"", r#"{"said":"by the \"boss\""}"#, r#"{"said":"by [redacted]"}"#),
+            ("o'neil\n", "Some(\"O'Neil\\n\")", "Some(\"[redacted]\")"),
+            ("o\u{7}ne", "by o\\u{7}ne, o\\u0007ne", "by [redacted], [redacted]"),
+        ] {
+            assert_eq!(of(value).mask(text), masked, "{value}");
+        }
+        assert_eq!(of("fw1").mask("fw1"), "fw1", "short");
+        assert_eq!(of("fw1").mask_whole("FW1"), MASK);
+        assert_eq!(of("fw1").mask_whole("fw12"), "fw12");
+    }
+
+    #[test]
+    fn of_what_cannot_be_read_nothing_is_shown() {
+        assert_eq!(Masks::of(vec!["jdoe".into()]).mask_json("[\"j\\u0064oe"), "\"[redacted]\"");
+        for without in [json!({"user": {"name": "jdoe"}}), json!({"alert": null, "gave": "jdoe"}), json!("jdoe")] {
+            assert!(!redactor().record(&mut without.clone()), "{without}");
+        }
+    }
+
+    #[test]
+    fn the_values_of_the_deepest_alert_are_found() {
+        let levels = crate::json::ALERT_LEVELS - 1;
+        let deep = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let alert = format!("{{\"user\":{{\"name\":\"jdoe\"}},\"deep\":{deep}}}");
+        assert_eq!(redactor().find_in(alert.as_bytes()).mask("jdoe"), MASK);
     }
 
     #[tokio::test]
@@ -345,6 +428,9 @@ mod tests {
     #[test]
     fn an_alert_with_values_without_end_is_not_searched_without_end() {
         let masks = Masks::of((0..1000).map(|at| format!("value {at}")).collect());
-        assert_eq!(masks.mask("anything"), MASK);
+        assert!(matches!(masks.mask("anything"), Cow::Owned(masked) if masked == MASK), "it is changed");
+        assert_eq!(masks.mask_json("{\"a\":\"value\"}"), "\"[redacted]\"");
+        let people: Vec<_> = (0..1000).map(|at| json!({"mail": format!("{at}@example.org")})).collect();
+        assert!(!redactor().record(&mut json!({"alert": {"people": people}, "id": "7@example.org"})), "it is left out");
     }
 }

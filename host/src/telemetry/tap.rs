@@ -198,7 +198,7 @@ impl Tap {
 }
 
 /// The line that says how many were left out.
-fn lost(count: u64) -> Bytes {
+pub(crate) fn lost(count: u64) -> Bytes {
     format!("{{\"lost\":{count}}}\n").into()
 }
 

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -15,18 +15,20 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceContextEx
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
     IdGenerator as _, RandomIdGenerator, SpanData, SpanEvents, SpanExporter as _, SpanLinks,
 };
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Telemetry;
 use super::events::{AlertFinished, TracesLost, TracesSent};
 use super::redact::Masks;
-use crate::config::{ENDPOINT_VARIABLES, TelemetryConfig};
+use crate::config::{ENDPOINT_VARIABLES, NAME_VARIABLE, TelemetryConfig};
 use crate::record::KnownStep;
 
 /// How many alerts' spans wait, at most.
@@ -39,7 +41,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long the collector may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The largest answer that is read, in bytes; nothing in it matters.
+/// The largest answer that is read, in bytes; all that matters in it is how many spans were rejected.
 const ANSWER: usize = 64 << 10;
 
 /// How much of a detail a span holds, in bytes.
@@ -99,6 +101,29 @@ pub struct Traces {
 pub struct Sender {
     queue: mpsc::Receiver<Message>,
     exporter: SpanExporter,
+    refusals: Refusals,
+}
+
+/// What the collector said of spans that it did not take, though it took the request; the exporter keeps that to itself.
+#[derive(Debug, Clone, Default)]
+struct Refusals(Arc<Mutex<Option<ExportTracePartialSuccess>>>);
+
+impl Refusals {
+    fn lock(&self) -> MutexGuard<'_, Option<ExportTracePartialSuccess>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what an answer says; one that cannot be read says nothing.
+    fn note(&self, answer: &[u8]) {
+        *self.lock() = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
+    }
+
+    /// How many spans were refused, and why; none where all were taken.
+    fn take(&self) -> Option<(usize, String)> {
+        let partial = self.lock().take()?;
+        let spans = usize::try_from(partial.rejected_spans).ok().filter(|spans| *spans > 0)?;
+        Some((spans, format!("the collector rejected them: {}", partial.error_message)))
+    }
 }
 
 impl Traces {
@@ -109,16 +134,18 @@ impl Traces {
     pub fn new(config: &TelemetryConfig) -> Result<Option<(Self, Sender)>, TracesError> {
         let Some(endpoint) = endpoint(config, |name| std::env::var(name).ok()) else { return Ok(None) };
         let headers: HashMap<String, String> = config.headers.iter().cloned().collect();
+        let refusals = Refusals::default();
         let mut exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Client::new(&endpoint)?)
+            .with_http_client(Client::new(&endpoint, refusals.clone())?)
             .with_endpoint(endpoint)
             .with_headers(headers)
             .with_protocol(Protocol::HttpBinary)
             .build()
             // What is wrong with an address may be what is secret in it.
             .map_err(|_| TracesError("its address cannot be used".to_owned()))?;
-        let named = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "dossier".to_owned());
+        let named = std::env::var(NAME_VARIABLE).ok().filter(|name| !name.is_empty());
+        let named = named.unwrap_or_else(|| "dossier".to_owned());
         let resource = Resource::builder()
             .with_service_name(named)
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -133,7 +160,7 @@ impl Traces {
             parents: TraceContextPropagator::new(),
             scope: InstrumentationScope::builder("dossier").with_version(env!("CARGO_PKG_VERSION")).build(),
         };
-        Ok(Some((traces, Sender { queue: waiting, exporter })))
+        Ok(Some((traces, Sender { queue: waiting, exporter, refusals })))
     }
 
     /// Hands an alert's spans over to be sent; says how many were lost because too many wait.
@@ -283,7 +310,14 @@ impl Sender {
             if !spans.is_empty() {
                 let count = spans.len();
                 match timeout(PATIENCE, self.exporter.export(spans)).await {
-                    Ok(Ok(())) => telemetry.emit(&TracesSent { spans: count }),
+                    Ok(Ok(())) => {
+                        let (refused, why) = self.refusals.take().unwrap_or_default();
+                        let refused = refused.min(count);
+                        if refused > 0 {
+                            telemetry.emit(&TracesLost { spans: refused, error: &why });
+                        }
+                        telemetry.emit(&TracesSent { spans: count - refused });
+                    }
                     Ok(Err(error)) => telemetry.emit(&TracesLost { spans: count, error: &error.to_string() }),
                     Err(_) => {
                         telemetry.emit(&TracesLost { spans: count, error: "the collector did not answer in time" })
@@ -299,25 +333,26 @@ impl Sender {
 /// Where spans go: as the configuration says, or a variable; none: nowhere.
 fn endpoint(config: &TelemetryConfig, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     const PATH: &str = "v1/traces";
+    // What follows the path, a key in the query perhaps, stays behind it.
+    let below = |mut url: url::Url| {
+        let path = format!("{}/{PATH}", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        url.to_string()
+    };
     if let Some(url) = &config.otlp {
-        let url = url.as_str();
-        return Some(if url.ends_with(PATH) {
-            url.to_owned()
-        } else {
-            format!("{}/{PATH}", url.trim_end_matches('/'))
-        });
+        return Some(if url.path().ends_with(PATH) { url.to_string() } else { below(url.clone()) });
     }
     let [traces, all] = ENDPOINT_VARIABLES.map(|name| variable(name).filter(|value| !value.is_empty()));
     // The one for traces is taken as it is, the one for everything gets the path.
-    traces.or_else(|| all.map(|url| format!("{}/{PATH}", url.trim_end_matches('/'))))
+    traces.or_else(|| all.map(|text| url::Url::parse(&text).map(below).unwrap_or(text)))
 }
 
 /// Sends requests with the client that everything here uses.
 #[derive(Debug)]
-struct Client(reqwest::Client);
+struct Client(reqwest::Client, Refusals);
 
 impl Client {
-    fn new(endpoint: &str) -> Result<Self, TracesError> {
+    fn new(endpoint: &str, refusals: Refusals) -> Result<Self, TracesError> {
         // It fails when a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = reqwest::Client::builder()
@@ -329,7 +364,10 @@ impl Client {
             // Without TLS no root certificates are needed, and a machine need not have any.
             client = client.tls_certs_only(std::iter::empty());
         }
-        client.build().map(Self).map_err(|error| TracesError(format!("TLS cannot be set up: {error}")))
+        let client = client.build();
+        client
+            .map(|client| Self(client, refusals))
+            .map_err(|error| TracesError(format!("TLS cannot be set up: {error}")))
     }
 }
 
@@ -346,6 +384,7 @@ impl HttpClient for Client {
             }
             body.extend_from_slice(&chunk);
         }
+        self.1.note(if status.is_success() { &body } else { &[] });
         Ok(Response::builder().status(status).body(body.into())?)
     }
 }

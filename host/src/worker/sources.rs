@@ -10,6 +10,7 @@
 //! start is told of when it has been listened to for long enough. A source that often pauses for longer is given more time
 //! ([`Known::usual`]); one or two outages do not make a habit.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
@@ -19,9 +20,11 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::config::AlarmsConfig;
+use crate::digest::sha256_hex;
 use crate::json::document::Document;
 use crate::queue::Heard;
 use crate::telemetry::alarms::SUBJECTS;
+use crate::telemetry::redact::{MASK, Masks};
 
 /// In how many rounds a source must have been heard before it is watched.
 const ROUNDS: u32 = 4;
@@ -71,7 +74,14 @@ impl Sources {
     pub(super) fn heard(&self, alert: &Document) {
         let source = self.pointers.iter().find_map(|pointer| alert.pointer(pointer)?.as_str());
         let Some(source) = source.filter(|source| !source.is_empty()) else { return };
-        self.heard_from(&source[..source.floor_char_boundary(NAME)]);
+        match Masks::current().mask_whole(source) {
+            Cow::Borrowed(source) => self.heard_from(&source[..source.floor_char_boundary(NAME)]),
+            // What must not be shown is watched all the same, and told from others.
+            Cow::Owned(_) if !self.ignore.iter().any(|ignored| ignored == source) => {
+                self.heard_from(&format!("{MASK}-{}", &sha256_hex(source.as_bytes())[..8]));
+            }
+            Cow::Owned(_) => {}
+        }
     }
 
     fn heard_from(&self, source: &str) {

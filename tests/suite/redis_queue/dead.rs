@@ -122,6 +122,8 @@ async fn an_entry_without_the_field_alert_goes_to_the_dead_letters_and_back_with
     let _: String = server.ask(&["XADD", "alerts", "*", "message", "hello", "from", "somebody"]).unwrap();
     let delivery = receive_one(&queue).await;
     assert_eq!(refused(&delivery), Reason::NoAlert);
+    let Body::Refused { detail, .. } = &delivery.body else { panic!("it is refused") };
+    assert!(detail.contains("only message, from;"), "{detail}");
     assert_eq!(commit(&queue, dead(delivery, None, Reason::NoAlert)).await, Committed::Dead);
     let letter = queue.dead(None, 10).await.unwrap().remove(0);
     assert_eq!((letter.size, letter.letter.reason), (13, Reason::NoAlert));

@@ -279,6 +279,9 @@ pub struct Table {
 pub struct Alarms {
     /// The gravest first, of those the oldest; at most 200.
     pub alarms: Vec<Alarm>,
+    /// How many hold, in all.
+    #[serde(default)]
+    pub total: u64,
 }
 
 /// An alarm that holds.

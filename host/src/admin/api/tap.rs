@@ -1,5 +1,6 @@
 //! `/api/v1/tap`: what is stored, or what a step is given and gives, as it happens, one JSON object a line.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -9,13 +10,15 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use super::super::{Lease, Shown};
 use super::{problem, report};
 use crate::record::Label;
 use crate::telemetry::redact::Redactor;
-use crate::telemetry::tap::{TAPS, Wanted};
+use crate::telemetry::tap::{TAPS, Wanted, lost};
 
 /// What of it.
 #[derive(Debug, PartialEq, Eq, IntoParams)]
@@ -90,6 +93,7 @@ impl Query {
         (status = 200, description = "The lines", body = String, content_type = "application/x-ndjson"),
         (status = 400, description = "A parameter is wrong", body = report::Problem),
         (status = 401, description = "The token is missing or wrong", body = report::Problem),
+        (status = 403, description = "Asked under a name that may be somebody else\'s, and there is no token", body = report::Problem),
         (status = 404, description = "There is no such step", body = report::Problem),
         (status = 503, description = "As many look on as may", body = report::Problem),
     )
@@ -114,27 +118,46 @@ pub(super) async fn tap(
     };
     lease.prolong(reader.stuck());
     // Masked on its way out, so that the host's own threads do not wait for it.
-    let redactor = shown.parts.get().map(|inside| Redactor::new(&inside.began.config.log.redact)).unwrap_or_default();
-    let lines = futures_util::stream::unfold((reader, redactor), |(reader, redactor)| async move {
+    let lines = futures_util::stream::unfold((reader, shown.redactor), |(reader, redactor)| async move {
         let line = reader.next().await?;
         Some((Ok::<_, Infallible>(masked(line, &redactor)), (reader, redactor)))
     });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-/// A line without what must not be shown.
+/// A line without what must not be shown. One that cannot be read, or has no alert that says what that is, is left out, which is told.
 fn masked(line: Bytes, redactor: &Redactor) -> Bytes {
-    if redactor.is_empty() {
+    // A quiet tap's line is empty.
+    if redactor.is_empty() || line.trim_ascii().is_empty() {
         return line;
     }
-    // What is no JSON is the empty line of a quiet tap.
-    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(&line) else { return line };
-    for what in ["record", "call"] {
-        if let Some(value) = value.get_mut(what) {
-            redactor.record(value);
-        }
-    }
-    format!("{value}\n").into()
+    let masked = serde_json::from_slice::<Line<'_>>(&line).ok().and_then(|read| match read {
+        Line { lost: Some(_), record: None, call: None } => Some(line.clone()),
+        Line { record: Some(body), call: None, lost: None } => body_masked("record", body, redactor),
+        Line { call: Some(body), record: None, lost: None } => body_masked("call", body, redactor),
+        Line { .. } => None,
+    });
+    masked.unwrap_or_else(|| lost(1))
+}
+
+/// A line of a tap.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    record: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    call: Option<&'a RawValue>,
+    #[serde(default)]
+    lost: Option<u64>,
+}
+
+/// Read part by part: the deepest alert is as deep as `serde_json` reads, and it stands two levels down.
+fn body_masked(what: &str, body: &RawValue, redactor: &Redactor) -> Option<Bytes> {
+    let parts: BTreeMap<String, &RawValue> = serde_json::from_str(body.get()).ok()?;
+    let parts = parts.into_iter().map(|(name, part)| Some((name, serde_json::from_str(part.get()).ok()?)));
+    let mut body = serde_json::Value::Object(parts.collect::<Option<_>>()?);
+    redactor.record(&mut body).then(|| format!("{{\"{what}\":{body}}}\n").into())
 }
 
 /// Why a step cannot be tapped; none when it can.
@@ -162,7 +185,38 @@ mod tests {
             let text = std::str::from_utf8(&masked).unwrap();
             assert!(!text.contains("jdoe") && text.contains("\"n\":1") && text.ends_with("}\n"), "{text}");
         }
-        assert_eq!(masked(Bytes::from("\n"), &redactor), "\n");
+        for as_it_is in ["\n", "{\"lost\":3}\n"] {
+            assert_eq!(masked(Bytes::from(as_it_is), &redactor), as_it_is);
+        }
+    }
+
+    #[test]
+    fn the_deepest_alert_is_masked_and_what_cannot_be_read_is_left_out() {
+        let redactor = Redactor::new(&["/user".to_owned()]);
+        let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let alert = format!("{{\"user\":\"jdoe-17\",\"deep\":{}}}", deep(crate::json::ALERT_LEVELS - 1));
+        let fields = format!("{{\"said\":\"jdoe-17\",\"deep\":{}}}", deep(crate::json::FIELDS_LEVELS - 1));
+        for line in [
+            format!("{{\"record\":{{\"alert\":{alert},\"enrichment\":{{\"x\":{fields}}}}}}}\n"),
+            format!(
+                "{{\"call\":{{\"alert\":{alert},\"given\":{{\"enrichment\":{{\"x\":{fields}}}}},\"gave\":{{\"fields\":{fields}}}}}}}\n"
+            ),
+        ] {
+            let masked = masked(Bytes::from(line.clone()), &redactor);
+            let text = std::str::from_utf8(&masked).unwrap();
+            assert!(!text.contains("jdoe") && text.contains("[redacted]") && text.contains("[[[1]]]"), "{text}");
+            assert_eq!(text.matches('[').count() - text.matches("[redacted]").count(), line.matches('[').count());
+        }
+        let too_deep = format!("{{\"record\":{{\"alert\":{{\"user\":\"jdoe-17\",\"deep\":{}}}}}}}", deep(200));
+        for wrong in [
+            &too_deep,
+            "{\"record\":{\"alert\":{\"user\":\"jdoe-17\"}}",
+            "{\"call\":{\"alert\":null,\"id\":\"jdoe-17\"}}",
+            "{\"other\":\"jdoe-17\"}",
+            "jdoe-17",
+        ] {
+            assert_eq!(masked(Bytes::from(wrong.to_owned()), &redactor), "{\"lost\":1}\n", "{wrong}");
+        }
     }
 
     #[test]

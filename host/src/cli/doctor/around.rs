@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::admin::{AskError, Client};
 use crate::checkup::Observation;
+use crate::cli::output::count;
 use crate::config::Config;
 use crate::plugin::http::{Http, HttpError};
 
@@ -97,6 +98,10 @@ pub(super) async fn host(config: &Config) -> Vec<Observation> {
     seen.extend(
         notices.map(|(part, what)| Observation::note(format!("the host at {address} says: {part}: {what}"), "")),
     );
+    let more = ready.alarms.saturating_sub(ready.notices.len() as u64);
+    if more > 0 {
+        seen.push(Observation::note(format!("the host at {address} has {} more", count(more, "alarm")), ""));
+    }
     seen
 }
 

@@ -212,7 +212,8 @@ fn alarms(reading: &Reading, width: usize) -> Vec<Line<'static>> {
         }
     }
     if alarms.len() > ALARMS {
-        lines.push(cut(vec![Span::raw(format!("  and {} more", alarms.len() - ALARMS))], width));
+        let all = alarms.len().max(usize::try_from(reading.alarms.total).unwrap_or(usize::MAX));
+        lines.push(cut(vec![Span::raw(format!("  and {} more", grouped((all - ALARMS) as u64)))], width));
     }
     lines
 }

@@ -288,7 +288,7 @@ pub(super) mod tests {
                 since_start: Vec::new(),
             }),
             tables: Tables { tables: Vec::new() },
-            alarms: Alarms { alarms: Vec::new() },
+            alarms: Alarms { alarms: Vec::new(), total: 0 },
             events: Events { events: Vec::new() },
         }
     }

@@ -43,19 +43,19 @@ fn a_setting_says_where_its_value_comes_from() {
 
 #[test]
 fn a_variable_is_filled_in_and_named_unless_it_may_be_secret() {
-    let home = std::env::var("PATH").unwrap();
+    let name = std::env::var("CARGO_PKG_NAME").unwrap();
     let config = parse(
-        "state_dir = \"${PATH}\"\n[queue]\nkind = \"redis\"\nurl = \"redis://u:${PATH}@h/0\"\n\
-         [http.a]\nurl = \"http://a/\"\nheaders = { A = \"Bearer ${PATH}\", B = \"s3cret\" }",
+        "state_dir = \"${CARGO_PKG_NAME}\"\n[queue]\nkind = \"redis\"\nurl = \"redis://u:${CARGO_PKG_NAME}@h/0\"\n\
+         [http.a]\nurl = \"http://a/\"\nheaders = { A = \"Bearer ${CARGO_PKG_NAME}\", B = \"s3cret\" }",
     );
     let settings = settings(&config, &|name| std::env::var(name).ok());
-    assert_eq!(find(&settings, "state_dir").value, Value::from(home.as_str()));
-    let named = Origin::File { line: Some(4), variables: vec!["PATH".to_owned()] };
+    assert_eq!(find(&settings, "state_dir").value, Value::from(name.as_str()));
+    let named = Origin::File { line: Some(4), variables: vec!["CARGO_PKG_NAME".to_owned()] };
     assert_eq!(find(&settings, "queue.url").origin, named);
-    assert_eq!(find(&settings, "queue.url").value, Value::from("redis://u:${PATH}@h/0"));
+    assert_eq!(find(&settings, "queue.url").value, Value::from("redis://u:${CARGO_PKG_NAME}@h/0"));
     assert_eq!(
         find(&settings, "http.a.headers").value.to_string(),
-        "{ A = \"Bearer ${PATH}\", B = \"****************\" }"
+        "{ A = \"Bearer ${CARGO_PKG_NAME}\", B = \"****************\" }"
     );
     assert_eq!(format!("{settings:?}").matches("s3cret").count(), 0);
 }
@@ -67,6 +67,30 @@ fn the_variable_that_sets_the_level_of_the_log_is_where_it_comes_from() {
     let setting = find(&settings, "log.level");
     assert_eq!(setting.value, Value::from("debug"));
     assert_eq!(setting.origin, Origin::Variable { variable: "DOSSIER_LOG".to_owned() });
+}
+
+#[test]
+fn what_opentelemetrys_variables_bring_in_is_shown_without_its_secrets() {
+    let environment = |name: &str| match name {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => Some(String::new()),
+        "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://u:s3cret@collector:4318/?key=s3cret".to_owned()),
+        "OTEL_SERVICE_NAME" => Some("dossier-eu".to_owned()),
+        _ => None,
+    };
+    let config = parse("");
+    let found = settings(&config, &environment);
+    let from = |variable: &str| Origin::Variable { variable: variable.to_owned() };
+    let otlp = find(&found, "telemetry.otlp");
+    assert_eq!(otlp.origin, from("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let shown = "http://u:****************@collector:4318/?key=****************";
+    assert_eq!(otlp.value, Value::from(shown));
+    assert_eq!(find(&found, "OTEL_SERVICE_NAME").origin, from("OTEL_SERVICE_NAME"));
+    let text = to_toml(&config, &environment);
+    assert!(text.contains("# OTEL_SERVICE_NAME = \"dossier-eu\"") && !text.contains("s3cret"), "{text}");
+    assert_eq!(parse(&text).telemetry.otlp.map(String::from).as_deref(), Some(shown), "it is a configuration");
+    let said = settings(&parse("[telemetry]\notlp = \"http://c/\""), &environment);
+    assert_eq!(find(&said, "telemetry.otlp").value, Value::from("http://c/"), "the file comes first");
+    assert!(settings(&config, &none).iter().all(|setting| setting.setting != "OTEL_SERVICE_NAME"));
 }
 
 #[test]

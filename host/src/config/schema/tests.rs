@@ -74,6 +74,25 @@ fn what_is_wrong_does_not_conform_and_is_refused_by_the_host_as_well() {
         ("[[step]]\nplugin = \"geo\"\nreuse = 0", "/step/0/reuse"),
         ("[log]\nformat = \"xml\"", "/log/format"),
         ("quue = 1", ""),
+        ("[log]\nredact = [\"user\"]", "/log/redact/0"),
+        (
+            "[alert]\nobservables = [{ pointer = \"a\", type = \"ip\", role = \"source\" }]",
+            "/alert/observables/0/pointer",
+        ),
+        ("[alarms]\ndead_letters = \"0/hour\"", "/alarms/dead_letters"),
+        ("[alarms]\ndead_letters = \"7/week\"", "/alarms/dead_letters"),
+        ("[http.h]\nurl = \"https://a/\"\nrate = \"0/min\"", "/http/h/rate"),
+        ("[admin]\naddress = \"nonsense\"", "/admin/address"),
+        ("[admin]\naddress = \"localhost:9464\"", "/admin/address"),
+        ("[queue]\nmax_alert_size = \"0B\"", "/queue/max_alert_size"),
+        ("[queue]\nmax_alert_size = \"0.0 KiB\"", "/queue/max_alert_size"),
+        ("[queue]\nbatch = 100000000", "/queue/batch"),
+        ("[host]\nin_flight = 9223372036854775807", "/host/in_flight"),
+        ("[queue]\nkind = \"redis\"\nstream = \"\"", "/queue/stream"),
+        ("[queue]\nkind = \"redis\"\ngroup = \"\"", "/queue/group"),
+        ("[queue]\nkind = \"redis\"\nurl = \"user:password@127.0.0.1:6379\"", "/queue/url"),
+        ("[queue]\nkind = \"redis\"\nurl = \"redis:/user:password@127.0.0.1:6379\"", "/queue/url"),
+        ("[[step]]\nplugin = \"geo\"\nanswer = \"0B\"", "/step/0/answer"),
     ] {
         let said = problems(wrong);
         assert!(said.iter().any(|problem| problem.starts_with(&format!("{place}: "))), "{wrong}: {said:?}");
@@ -82,8 +101,33 @@ fn what_is_wrong_does_not_conform_and_is_refused_by_the_host_as_well() {
 }
 
 #[test]
+fn what_the_host_takes_conforms_to_it_at_the_edges() {
+    for right in [
+        "[log]\nredact = [\"/a\", \"/b/*/c\"]",
+        "[alarms]\ndead_letters = \"1/day\"",
+        "[alarms]\ndead_letters = \" 010 / min \"",
+        "[alarms]\ndead_letters = \"off\"",
+        "[admin]\naddress = \"off\"",
+        "[admin]\naddress = \"[::1]:0\"",
+        "[queue]\nmax_alert_size = \"1B\"\nbatch = 10000",
+        "[queue]\nmax_alert_size = \"0.5KiB\"",
+        "[host]\nin_flight = 1000000",
+        "[queue]\nkind = \"redis\"\nurl = \"unix:///run/redis.sock?pass=x\"\nstream = \"{a}\"",
+        "[queue]\nkind = \"redis\"\nurl = \"rediss+sentinel://u:p@a:1,b/main/0\"",
+        "[[step]]\nplugin = \"geo\"\nanswer = \"1\"",
+    ] {
+        assert_eq!(problems(right), Vec::<String>::new(), "{right}");
+        assert!(Config::parse(Path::new("dossier.toml"), right).is_ok(), "{right}");
+    }
+}
+
+#[test]
 fn a_variable_may_stand_for_any_text() {
     assert_eq!(problems("[queue]\nmax_alert_size = \"${SIZE}\"\n[host]\ngrace = \"${GRACE}\""), Vec::<String>::new());
+    assert_eq!(
+        problems("[queue]\nkind = \"redis\"\nurl = \"${URL}\"\n[admin]\naddress = \"${ADDRESS}\""),
+        Vec::<String>::new()
+    );
 }
 
 /// Every setting of a schema, with its place.

@@ -321,7 +321,7 @@ impl Shared {
                 reason: Reason::NoAlert,
                 detail: format!(
                     "the entry has no field \"alert\", only {}; send with XADD {} '*' alert '{{…}}'",
-                    said(),
+                    field_names(&said()),
                     self.keys.stream
                 ),
             },
@@ -370,5 +370,37 @@ impl Shared {
         self.run(&self.commands, &call).await?;
         failpoint!("redis-noted");
         Ok(())
+    }
+}
+
+/// The names of an entry's fields, as the server joined them, for people. A name that is none may be a piece of an alert that was sent in
+/// the wrong place: it is not shown.
+fn field_names(names: &str) -> String {
+    let plain = |name: &&str| {
+        (1..=32).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    };
+    let (mut shown, hidden): (Vec<_>, Vec<_>) = names.split(", ").partition(plain);
+    if !hidden.is_empty() {
+        shown.push(if names.is_empty() { "fields of dossier's own" } else { "a field whose name is not shown" });
+    }
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_named_only_where_its_name_looks_like_one() {
+        for (names, shown) in [
+            ("message, from.host, x-1_2", "message, from.host, x-1_2"),
+            (r#"{"id":"x","user":"jdoe"}"#, "a field whose name is not shown"),
+            ("Jane Smith, data, ", "data, a field whose name is not shown"),
+            (&"x".repeat(33), "a field whose name is not shown"),
+            ("", "fields of dossier's own"),
+        ] {
+            assert_eq!(field_names(names), shown, "{names}");
+        }
     }
 }

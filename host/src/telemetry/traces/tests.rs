@@ -126,4 +126,24 @@ fn the_configuration_comes_before_the_variables_and_the_one_for_traces_before_th
     let one = |name: &str| variables(name).filter(|_| name == "OTEL_EXPORTER_OTLP_ENDPOINT");
     assert_eq!(found(None, &one).as_deref(), Some("http://o:4318/v1/traces"));
     assert_eq!(found(None, &|_| None), None);
+    assert_eq!(found(Some("http://h/x?key=K"), &variables).as_deref(), Some("http://h/x/v1/traces?key=K"));
+    assert_eq!(found(Some("http://h/v1/traces?key=K"), &variables).as_deref(), Some("http://h/v1/traces?key=K"));
+    let keyed = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://o/?key=K".to_owned());
+    assert_eq!(found(None, &keyed).as_deref(), Some("http://o/v1/traces?key=K"));
+}
+
+#[test]
+fn what_a_collector_rejects_is_told_once_and_an_answer_that_is_none_says_nothing() {
+    let refusals = Refusals::default();
+    let partial_success = Some(ExportTracePartialSuccess { rejected_spans: 5, error_message: "too many".to_owned() });
+    refusals.note(&ExportTraceServiceResponse { partial_success }.encode_to_vec());
+    assert_eq!(refusals.take(), Some((5, "the collector rejected them: too many".to_owned())));
+    assert_eq!(refusals.take(), None);
+    for rejected_spans in [0, -1] {
+        let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message: "hm".to_owned() });
+        refusals.note(&ExportTraceServiceResponse { partial_success }.encode_to_vec());
+        assert_eq!(refusals.take(), None);
+    }
+    refusals.note(b"nonsense");
+    assert_eq!(refusals.take(), None);
 }

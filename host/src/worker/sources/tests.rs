@@ -220,3 +220,25 @@ fn the_first_pointer_that_is_a_text_names_the_source() {
     let config = crate::config::Config::parse(std::path::Path::new("d"), "[alarms]\nsilence = \"off\"").unwrap().alarms;
     assert!(Watch::new(&config, Instant::now()).is_none() && Sources::new(&config).pointers.is_empty());
 }
+
+#[test]
+fn a_source_that_must_not_be_shown_is_watched_under_a_name_that_tells_it_from_others_only() {
+    let sources = Host::new("[alarms]\nsource = [\"/source\"]\nignore = [\"retired\"]").sources;
+    let redactor = crate::telemetry::redact::Redactor::new(&["/source".to_owned()]);
+    for alert in [
+        r#"{"source":"sensor-1"}"#,
+        r#"{"source":"sensor-2"}"#,
+        r#"{"source":"sensor-1","n":2}"#,
+        r#"{"source":"fw"}"#,
+        r#"{"source":"retired"}"#,
+    ] {
+        let document = Document::read(alert, 64).unwrap();
+        redactor.find(&document).within(|| sources.heard(&document));
+    }
+    let mut known: Vec<_> = sources.rounds.read().unwrap().keys().map(ToString::to_string).collect();
+    known.sort();
+    let name = |source: &str| format!("[redacted]-{}", &crate::digest::sha256_hex(source.as_bytes())[..8]);
+    let mut expected = ["sensor-1", "sensor-2", "fw"].map(name);
+    expected.sort();
+    assert_eq!(known, expected);
+}

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::pipeline::Pipeline;
 use crate::tables::Snapshot;
 use crate::telemetry::Telemetry;
+use crate::telemetry::redact::Masks;
 
 /// How long a process may take to load plugins and tables.
 const START: Duration = Duration::from_secs(300);
@@ -65,6 +66,8 @@ struct Current {
 struct Job {
     request: Request,
     bytes: Bytes,
+    /// What must not be said of it while it runs: its events come out here.
+    masks: Masks,
     reply: oneshot::Sender<Result<Reply, TrialError>>,
 }
 
@@ -191,7 +194,8 @@ impl Trial for Remote {
             None => (Request::Resume { number }, Bytes::new()),
         };
         let (reply, replied) = oneshot::channel();
-        self.jobs.send(Job { request, bytes, reply }).await.map_err(|_| TrialError::Gone)?;
+        let masks = Masks::current();
+        self.jobs.send(Job { request, bytes, masks, reply }).await.map_err(|_| TrialError::Gone)?;
         match replied.await {
             Ok(Ok(Reply::Done(ended))) => Ok(Progress::Done(ended)),
             Ok(Ok(Reply::Wait(after))) => Ok(Progress::Wait(Instant::now() + after)),
@@ -216,7 +220,8 @@ async fn serve(mut process: Process, mut jobs: mpsc::Receiver<Job>, telemetry: A
             Ok(None) | Err(_) => return,
         };
         let mut began = false;
-        let replied = timeout(limit, process.turn(&job.request, &job.bytes, &telemetry, &mut began)).await;
+        let turn = process.turn(&job.request, &job.bytes, &telemetry, &mut began);
+        let replied = timeout(limit, job.masks.during(turn)).await;
         let reply = match replied {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) if began => Err(TrialError::Died(process.end().await)),
