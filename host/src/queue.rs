@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::checkup::{Gravity, Observation};
+use crate::checkup::{Gravity, NEVER_SAVED, Observation};
 use crate::config::{Finding, QueueConfig, QueueKind};
 use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, Reason};
@@ -431,6 +431,8 @@ pub async fn check(config: &QueueConfig) -> Vec<Observation> {
 
 /// Turns what [`check`] found broken into findings about the configuration.
 pub fn findings(config: &crate::config::Config, observations: &[Observation]) -> Vec<Finding> {
-    let broken = observations.iter().filter(|observation| observation.gravity == Gravity::Broken);
+    // A server that forgets is no fault of the configuration, which somebody may be trying.
+    let is_fault = |one: &&Observation| one.gravity == Gravity::Broken && !one.what.ends_with(NEVER_SAVED);
+    let broken = observations.iter().filter(is_fault);
     broken.map(|broken| config.finding(None, format!("queue: {}", broken.line()))).collect()
 }

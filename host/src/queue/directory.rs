@@ -119,7 +119,9 @@ impl DirectoryQueue {
 pub async fn check(path: &Path) -> Vec<Observation> {
     let folders = Folders::new(path);
     let looked = blocking(move || Ok(folders.look())).await;
-    looked.unwrap_or_else(|error| vec![Observation::broken(error.to_string(), "")])
+    looked.unwrap_or_else(|error| {
+        vec![Observation::broken_as_told(&error.to_string(), "look at its disk, its owner and its mode")]
+    })
 }
 
 #[async_trait]
