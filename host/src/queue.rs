@@ -100,6 +100,8 @@ pub enum Resent {
     Waits,
     /// Its record is not that one any more.
     Gone,
+    /// What leads from its id to its record is not what it should be: it alone cannot be sent before somebody mends that.
+    Refused,
 }
 
 /// What a delivery holds.
@@ -334,12 +336,21 @@ pub trait Queue: Send + Sync + 'static {
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError>;
 
     /// Reads the store: the records with this alert id, and those beside them whose id is `<id>~…`: other alerts with the same id, or
-    /// alerts whose own id says so.
+    /// alerts whose own id says so; and the record whose [`Held::key`] this is.
     ///
     /// # Errors
     /// [`QueueError`].
     async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
         walk_for(self.walk(Place::Store), id).await
+    }
+
+    /// Where a stored alert waits that was sent to be enriched anew ([`Held::key`] in the queue), by the record that it replaces; none when
+    /// it does not.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn sent_again(&self, _record: &Held, _id: &str) -> Result<Option<String>, QueueError> {
+        Ok(None)
     }
 
     /// Begins a way through all that lies in a place, in no particular order.
