@@ -64,6 +64,8 @@ struct Found {
     waiting: Vec<Held>,
     /// The keys of those of them that were sent to be enriched anew.
     again: BTreeSet<String>,
+    /// The record that has what was asked for as its key. Keys of Redis are moments, and another thing's key may be the same.
+    by_key: Vec<(Held, Story)>,
     /// How many wait and were not looked at.
     unseen: u64,
 }
@@ -71,6 +73,14 @@ struct Found {
 impl Found {
     fn is_at_rest(&self) -> bool {
         !self.stored.is_empty() || !self.dead.is_empty()
+    }
+
+    /// The record of that key where nothing else was meant.
+    fn or_by_key(mut self) -> Self {
+        if !self.is_at_rest() && self.waiting.is_empty() {
+            self.stored = std::mem::take(&mut self.by_key);
+        }
+        self
     }
 }
 
@@ -110,6 +120,9 @@ pub async fn explain<W: Write>(
             printable(&arguments.id)
         ),
     };
+    for (_, story) in &found.by_key {
+        remark(&format!("a record is stored under this key, too: dossier explain \"{}\"", printable(&story.id)));
+    }
     if arguments.json {
         write_json(&id, &found, out)?;
     } else {
@@ -156,9 +169,9 @@ impl Search<'_> {
         let mut found = self.at_rest().await?;
         let depth = self.queue.depth().await?;
         let there = depth.waiting + depth.in_flight;
-        if found.is_at_rest() && there > FEW {
+        if (found.is_at_rest() || !found.by_key.is_empty()) && there > FEW {
             found.unseen = there;
-            return Ok(found);
+            return Ok(found.or_by_key());
         }
         let waiting = self.waiting().await?;
         if !found.is_at_rest() {
@@ -166,7 +179,7 @@ impl Search<'_> {
             found = self.at_rest().await?;
         }
         let again = self.again(&found.stored).await?;
-        Ok(Found { waiting, again, ..found })
+        Ok(Found { waiting, again, ..found }.or_by_key())
     }
 
     async fn at_rest(&self) -> anyhow::Result<Found> {
@@ -175,11 +188,10 @@ impl Search<'_> {
             let Some(story) = held.bytes.as_deref().and_then(|record| Story::read(record).ok()) else { continue };
             let identity = held.bytes.as_deref().and_then(|record| self.identifier.of_record(record));
             // Beside an id may stand one that only begins like it.
-            if story.id == self.id
-                || held.key == self.id
-                || identity.and_then(|identity| identity.id).as_deref() == Some(self.id)
-            {
+            if story.id == self.id || identity.and_then(|identity| identity.id).as_deref() == Some(self.id) {
                 found.stored.push((held, story));
+            } else if held.key == self.id {
+                found.by_key.push((held, story));
             }
         }
         let mut pages = Pages::new(self.queue);
@@ -240,7 +252,7 @@ fn write_page<W: Write>(
     found: &Found,
     with_alert: bool,
 ) -> std::io::Result<()> {
-    let Found { stored, dead, waiting, again, unseen } = found;
+    let Found { stored, dead, waiting, again, by_key: _, unseen } = found;
     let all = stored.len() + dead.len() + waiting.len();
     if all > 1 {
         let parts = [(stored.len(), "stored"), (dead.len(), "dead"), (waiting.len(), "waiting")];
