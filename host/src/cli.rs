@@ -235,8 +235,8 @@ Examples:
     ///
     /// Sends stored alerts through the pipeline again. Each record stays until the new one takes its place under the same id, in one atomic
     /// step, and tells of the old one in its history. An alert that fails this time keeps the record that it has, and the host's log says why.
-    /// Only records from before this began are taken, each once. When it is killed, nothing is lost or doubled, and the same command goes
-    /// on.
+    /// Only records from before this began are taken, each once. When it is killed, nothing is lost or doubled; the same command with the
+    /// --before that it says at its start does the rest.
     ///
     /// All filters must fit: with --step and --digest together, that step by that version.
     Reenrich(reenrich::Arguments),
@@ -321,7 +321,7 @@ async fn execute(file: &Path, work: Work) -> anyhow::Result<ExitCode> {
         }
         Work::Reenrich(arguments) => {
             let config = Config::load(file)?;
-            with_queue(&config, async |queue| reenrich::reenrich(queue, &arguments, &mut out).await).await
+            with_queue(&config, async |queue| reenrich::reenrich(queue, &config, &arguments, &mut out).await).await
         }
         Work::Plugin { command } => plugin::execute(command, file, &mut out).await,
     };

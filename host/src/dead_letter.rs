@@ -105,6 +105,9 @@ pub struct DeadLetter {
     pub schema: u32,
     /// The alert's id; none when its bytes could not be decoded.
     pub id: Option<String>,
+    /// Where it was in the queue, as the log says it: an entry, or a file's name. An earlier host did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
     /// Why.
     pub reason: Reason,
     /// What happened, for people.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::checkup::{Gravity, Observation};
+use crate::checkup::{Gravity, NEVER_SAVED, Observation};
 use crate::config::{Finding, QueueConfig, QueueKind};
 use crate::dead_letter::history::History;
 use crate::dead_letter::{DeadLetter, Reason};
@@ -100,6 +100,8 @@ pub enum Resent {
     Waits,
     /// Its record is not that one any more.
     Gone,
+    /// What leads from its id to its record is not what it should be: it alone cannot be sent before somebody mends that.
+    Refused,
 }
 
 /// What a delivery holds.
@@ -334,12 +336,21 @@ pub trait Queue: Send + Sync + 'static {
     async fn record(&self, id: &str) -> Result<Option<Bytes>, QueueError>;
 
     /// Reads the store: the records with this alert id, and those beside them whose id is `<id>~…`: other alerts with the same id, or
-    /// alerts whose own id says so.
+    /// alerts whose own id says so; and the record whose [`Held::key`] this is.
     ///
     /// # Errors
     /// [`QueueError`].
     async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
         walk_for(self.walk(Place::Store), id).await
+    }
+
+    /// Where a stored alert waits that was sent to be enriched anew ([`Held::key`] in the queue), by the record that it replaces; none when
+    /// it does not.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    async fn sent_again(&self, _record: &Held, _id: &str) -> Result<Option<String>, QueueError> {
+        Ok(None)
     }
 
     /// Begins a way through all that lies in a place, in no particular order.
@@ -431,6 +442,8 @@ pub async fn check(config: &QueueConfig) -> Vec<Observation> {
 
 /// Turns what [`check`] found broken into findings about the configuration.
 pub fn findings(config: &crate::config::Config, observations: &[Observation]) -> Vec<Finding> {
-    let broken = observations.iter().filter(|observation| observation.gravity == Gravity::Broken);
+    // A server that forgets is no fault of the configuration, which somebody may be trying.
+    let is_fault = |one: &&Observation| one.gravity == Gravity::Broken && !one.what.ends_with(NEVER_SAVED);
+    let broken = observations.iter().filter(is_fault);
     broken.map(|broken| config.finding(None, format!("queue: {}", broken.line()))).collect()
 }

@@ -1,7 +1,8 @@
 //! What somebody on call asks: what became of an alert, and what is wrong with what a host stands on.
 
-use dossier_tests::host::Site;
+use dossier_tests::host::{Site, wait_for};
 use dossier_tests::redis_server::RedisServer;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::operations::mischief;
@@ -86,6 +87,57 @@ fn doctor(site: &Site) -> (Option<i32>, Vec<(String, String)>) {
     (output.status.code(), all.collect())
 }
 
+#[test]
+fn what_could_not_be_decoded_is_known_by_its_entry_and_what_is_stored_by_its_key() {
+    both(|kind| {
+        let site = mischief(kind, "");
+        kind.put(&site, b"no json at all");
+        let log = site.succeed(&["run", "--until-empty"]);
+        kind.put(&site, b"{\"id\":\"\\u001b[31mred\"}");
+        site.succeed(&["run", "--until-empty"]);
+        let line = log.lines().find(|line| line.contains("\"malformed\"")).unwrap_or_else(|| panic!("{log}"));
+        let line: Value = serde_json::from_str(line).expect("it is JSON");
+        let entry = dossier_tests::host::field(&line, "entry").and_then(Value::as_str).expect("an entry");
+        let page = site.succeed(&["explain", entry]);
+        assert!(page.starts_with("DEAD malformed") && page.contains(&format!("entry       {entry}\n")), "{page}");
+        // As a terminal shows it.
+        let page = site.succeed(&["explain", "\\u{1b}[31mred"]);
+        let key = page.lines().find_map(|line| line.trim().strip_prefix("stored as")).expect("a key").trim();
+        let by_key = site.succeed(&["explain", key]);
+        assert!(by_key.starts_with("UNKNOWN 0  \\u{1b}[31mred\n") && by_key.contains(key), "{by_key}");
+    });
+}
+
+#[test]
+fn what_a_host_raises_is_a_risk_until_it_is_mended_and_a_host_that_is_stopped_is_said_to_hang() {
+    let server = RedisServer::with(&["--appendonly", "yes"]).expect("redis-server starts");
+    let kind = Kind::Redis(server);
+    let Kind::Redis(server) = &kind else { unreachable!("it is one") };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let site = Site::new(&format!("{}[admin]\naddress = \"{free}\"\n", kind.config()));
+    let host = site.start();
+    host.admin();
+    let ended = |wanted: i32, gravity: &str, part: &str| {
+        wait_for(&format!("{gravity}: {part}"), || {
+            let (code, all) = doctor(&site);
+            (code == Some(wanted) && says(&all, gravity, part)).then_some(all)
+        })
+    };
+    // It has read nothing yet, and is there.
+    let all = ended(0, "fine", "a host answers");
+    assert!(!says(&all, "note", "no host takes alerts"), "{all:?}");
+    server.ask::<u64>(&["SADD", "alerts:id:odd", "x"]).expect("SADD");
+    site.send(b"{\"id\":\"odd\"}\n{\"id\":\"other\"}\n");
+    let all = ended(1, "risk", "raises commit-refused");
+    assert!(all.iter().any(|(_, what)| what.contains("it names what is in the way")), "{all:?}");
+    server.ask::<u64>(&["DEL", "alerts:id:odd"]).expect("DEL");
+    ended(0, "fine", "a host answers");
+    host.signal(Signal::STOP);
+    let all = ended(1, "broken", "hangs or was stopped");
+    assert!(!all.iter().any(|(_, what)| what.contains("another address")), "{all:?}");
+    host.signal(Signal::CONT);
+}
+
 fn says(all: &[(String, String)], gravity: &str, part: &str) -> bool {
     all.iter().any(|(grave, what)| grave == gravity && what.contains(part))
 }
@@ -102,7 +154,8 @@ fn the_doctor_finds_what_endangers_alerts_in_a_server_and_nothing_in_one_that_is
     // It changed nothing.
     assert_eq!(server.ask::<Vec<String>>(&["KEYS", "*"]).expect("KEYS"), Vec::<String>::new());
     for (words, gravity, part) in [
-        (&["CONFIG", "SET", "appendonly", "no"][..], "risk", "CONFIG SET appendonly yes"),
+        (&["CONFIG", "SET", "appendonly", "no"][..], "broken", "nothing is ever written to disk"),
+        (&["CONFIG", "SET", "save", "3600 1"], "risk", "what came since its last snapshot"),
         (&["CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru"], "broken", "evicts keys"),
         (&["XGROUP", "CREATE", "alerts", "others", "0", "MKSTREAM"], "broken", "another consumer group, \"others\""),
         (&["ACL", "SETUSER", "default", "-config"], "note", "may not ask redis"),
@@ -111,6 +164,8 @@ fn the_doctor_finds_what_endangers_alerts_in_a_server_and_nothing_in_one_that_is
         let (code, all) = doctor(&site);
         assert_eq!(code, Some(1));
         assert!(says(&all, gravity, part), "{part}: {all:?}");
+        let alone = all.iter().find(|(gravity, what)| gravity != "note" && gravity != "fine" && what.ends_with(" -> "));
+        assert_eq!(alone, None, "a problem without what to do");
     }
     let page = site.dossier(&["doctor", "--quiet"]);
     assert!(

@@ -97,6 +97,7 @@ fn dead(delivery: Delivery, id: Option<&str>, reason: Reason) -> Settled {
     let letter = DeadLetter {
         schema: dead_letter::SCHEMA,
         id: id.map(str::to_owned),
+        entry: Some(delivery.entry.clone()),
         reason,
         detail: "as the test wants".into(),
         step: None,

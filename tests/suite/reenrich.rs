@@ -63,9 +63,12 @@ fn a_stored_alert_is_enriched_anew_under_its_id_and_its_record_tells_of_the_one_
         let said = site.succeed(&["reenrich", "--digest", version, "--step", "guest", "--dry-run"]);
         assert!(said.contains("3  guest: plugin guest ") && said.ends_with("would send 3 of 3 records\n"), "{said}");
         assert_eq!(site.succeed(&["reenrich", "--digest", version]), "sent 3\n");
+        let waits = site.succeed(&["explain", "a"]);
+        assert!(waits.contains("WAITING  a\n") && waits.contains("its record is about to be replaced"), "{waits}");
         // Until a host has enriched them the records stay, and nothing is sent twice.
         assert_eq!(sorted(kind, &site), first);
         assert_eq!(site.succeed(&["reenrich", "--digest", version]), "sent 0, on their way already 3\n");
+        assert_eq!(site.succeed(&["reenrich", "--all", "--limit", "1"]), "sent 0, on their way already 3\n");
         assert_eq!(site.status()["waiting"], 3);
         adds_up(kind, &site);
 
@@ -79,7 +82,7 @@ fn a_stored_alert_is_enriched_anew_under_its_id_and_its_record_tells_of_the_one_
             let step = &old["pipeline"]["steps"][0];
             let history = &new["pipeline"]["history"];
             let expected = json!([{
-                "replaced_at": history[0]["replaced_at"], "finished": old["pipeline"]["finished"], "verdict": "unknown", "score": 0,
+                "replaced_at": history[0]["replaced_at"], "first_received": old["pipeline"]["received"], "finished": old["pipeline"]["finished"], "verdict": "unknown", "score": 0,
                 "step": "guest", "plugin": "guest", "version": step["version"], "sha256": step["sha256"],
             }]);
             assert_eq!((history, &new["pipeline"]["attempts"]), (&expected, &json!(2)));
@@ -136,7 +139,12 @@ fn alerts_that_share_an_id_keep_their_places_and_space_around_an_alert_makes_it_
         let first = sorted(kind, &site);
         assert_eq!(first.len(), 3);
         assert_eq!(site.succeed(&["reenrich", "--all"]), "sent 3\n");
-        run_by(&site, SECOND);
+        let log = run_by(&site, SECOND);
+        for record in &first {
+            let id = format!("\"id\":{}", record["id"]);
+            let told = log.lines().any(|line| line.contains(&id) && line.contains("\"outcome\":\"replaced\""));
+            assert!(told, "the log knows it by the id that it is stored under: {id}");
+        }
         let second = sorted(kind, &site);
         let ids = |records: &[Value]| records.iter().map(|record| record["id"].clone()).collect::<Vec<_>>();
         assert_eq!(ids(&first), ids(&second));
@@ -182,20 +190,74 @@ fn a_command_that_is_killed_is_begun_again_and_each_record_is_replaced_once() {
         sent(&site, &(0..200).map(|n| format!("{{\"id\":\"{n}\"}}\n")).collect::<String>());
         run_by(&site, FIRST);
         let mut command = site.command(&["reenrich", "--all", "--rate", "100"]);
-        let mut command = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("dossier runs");
+        let said = std::fs::File::create(site.path("said.txt")).expect("a file");
+        let mut command = command.stdout(Stdio::null()).stderr(said).spawn().expect("dossier runs");
         wait_for("some to be sent", || (site.status()["waiting"].as_u64() > Some(20)).then_some(()));
         command.kill().expect("it can be killed");
         command.wait().expect("it ends");
         let before = site.status()["waiting"].as_u64().expect("a number");
         assert!(before < 200, "it was too fast");
-        let said = site.succeed(&["reenrich", "--all"]);
-        assert_eq!(said, format!("sent {}, on their way already {before}\n", 200 - before));
+        // A host has enriched them anew before anybody notices.
+        run_by(&site, SECOND);
+        let said = std::fs::read_to_string(site.path("said.txt")).expect("what it said");
+        let began = said.split("--before ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let began = began.unwrap_or_else(|| panic!("it does not say how to go on: {said}"));
+        let said = site.succeed(&["reenrich", "--all", "--before", began]);
+        assert_eq!(said, format!("sent {}\n", 200 - before));
         run_by(&site, SECOND);
         let records = sorted(kind, &site);
         assert_eq!(records.len(), 200);
         assert!(records.iter().all(|record| record["pipeline"]["attempts"] == 2));
         adds_up(kind, &site);
     });
+}
+
+#[test]
+fn what_is_not_there_or_no_time_at_all_does_not_look_like_success() {
+    let site = of_a_guest(&Kind::Directory);
+    sent(&site, "{\"id\":\"a\"}\n");
+    run_by(&site, FIRST);
+    let version = digest(&sorted(&Kind::Directory, &site)[0])[..8].to_owned();
+    let said = |arguments: &[&str]| {
+        let output = site.dossier(&[&["reenrich"], arguments].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for nothing in [&["--step", "nosuch"], &["--digest", "12345678"]] {
+        let (_, said) = said(nothing);
+        assert!(said.contains("no record has the") && said.contains(&format!("guest ({version}")), "{said}");
+    }
+    let (code, error) = said(&["--since", "1h", "--before", "2h"]);
+    assert!(code != Some(0) && error.contains("--since") && error.contains("earlier"), "{error}");
+    let (_, warned) = said(&["--digest", &version, "--dry-run"]);
+    assert!(warned.contains("guest.wasm is this very version"), "{warned}");
+    site.write("plugins/guest.wasm", &framed("guest", SECOND));
+    let (_, silent) = said(&["--digest", &version, "--dry-run"]);
+    assert!(!silent.contains("this very version"), "{silent}");
+}
+
+#[test]
+fn an_alert_whose_key_of_the_index_holds_something_else_is_refused_and_the_others_go_on() {
+    let kind = Kind::Redis(dossier_tests::redis_server::RedisServer::start().expect("redis-server starts"));
+    let Kind::Redis(server) = &kind else { unreachable!("it is one") };
+    let site = of_a_guest(&kind);
+    sent(&site, "{\"id\":\"a\"}\n{\"id\":\"b\"}\n");
+    run_by(&site, FIRST);
+    let place: String = server.ask(&["GET", "alerts:id:a"]).expect("GET");
+    for odd in [&["SET", "alerts:id:a", "nonsense"][..], &["LPUSH", "alerts:id:a", "x"]] {
+        server.ask::<u64>(&["DEL", "alerts:id:a"]).expect("DEL");
+        server.ask::<redis::Value>(odd).expect("it is set");
+        let output = site.dossier(&["reenrich", "--all"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("alert \"a\" was not sent"), "{said}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("refused 1"), "{output:?}");
+        run_by(&site, SECOND);
+    }
+    server.ask::<u64>(&["DEL", "alerts:id:a"]).expect("DEL");
+    server.ask::<redis::Value>(&["SET", "alerts:id:a", &place]).expect("SET");
+    let attempts = |record: &Value| record["pipeline"]["attempts"].clone();
+    assert_eq!(sorted(&kind, &site).iter().map(attempts).collect::<Vec<_>>(), [1, 3]);
+    adds_up(&kind, &site);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use utoipa::OpenApi as _;
 
 use self::report::{
     Alarm, Alarms, Alerts, DeadLetters, DeadReason, Depth, Event, Events, Flow, HostLimits, Probation, Problem, Queue,
-    Status, Step, StepLimits, Steps, Table, Tables,
+    STARTING, Status, Step, StepLimits, Steps, Table, Tables,
 };
 use super::parts::Inside;
 use super::{Shown, json};
@@ -52,7 +52,7 @@ pub(super) fn problem(status: StatusCode, error: impl Into<String>) -> Response 
 }
 
 fn starting() -> Response {
-    problem(StatusCode::SERVICE_UNAVAILABLE, "the host is starting; ask again in a moment, or see /readyz")
+    problem(StatusCode::SERVICE_UNAVAILABLE, STARTING)
 }
 
 fn seconds_since(then: SystemTime) -> f64 {
@@ -91,6 +91,8 @@ async fn status(State(shown): State<Shown>) -> Response {
                 stored: alerts.stored,
                 conflicts: alerts.conflicts,
                 duplicates: alerts.duplicates,
+                replaced: alerts.replaced,
+                kept: alerts.kept,
                 dead: alerts.dead,
                 lost: alerts.lost,
                 verdicts: alerts.verdicts,
@@ -128,6 +130,7 @@ async fn queue(shown: &Shown, inside: &Inside) -> Queue {
         stored: flow.stored,
         dead: flow.dead,
         duplicates: flow.duplicates,
+        kept: flow.kept,
     });
     Queue { kind: kind.to_owned(), name, depth, flow }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::Ready;
-use super::api::report::Problem;
+use super::api::report::{Problem, STARTING};
 use crate::config::Token;
 
 /// How long the host may take to be reached, and to answer.
@@ -37,6 +37,25 @@ pub enum AskError {
         at: String,
         /// What happened instead.
         why: String,
+    },
+    /// Something is there, and says nothing.
+    #[error(
+        "what listens at {at} says nothing for {seconds} s, as a host that hangs or was stopped; look at its process (ss -ltnp names it, ps \
+         its state), and restart it"
+    )]
+    Silent {
+        /// Where.
+        at: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The host is not there yet, and will be.
+    #[error(
+        "the host at {at} is starting; it will be there in a moment, and if not, dossier doctor says what it waits for"
+    )]
+    Starting {
+        /// Where.
+        at: String,
     },
     /// The host wants a token, or another one.
     #[error(
@@ -205,6 +224,7 @@ impl Client {
             return AskError::Token { at: self.at() };
         }
         match serde_json::from_slice::<Problem>(body) {
+            Ok(problem) if problem.error == STARTING => AskError::Starting { at: self.at() },
             Ok(problem) => AskError::Refused { at: self.at(), why: problem.error },
             Err(_) => self.no_answer(format!("what is there answers {status}, as no host of this version does")),
         }
@@ -215,7 +235,7 @@ impl Client {
     }
 
     fn too_slow(&self) -> AskError {
-        self.no_answer(format!("it says nothing for {} s", PATIENCE.as_secs()))
+        AskError::Silent { at: self.at(), seconds: PATIENCE.as_secs() }
     }
 }
 

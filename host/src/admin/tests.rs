@@ -244,6 +244,9 @@ async fn while_the_host_starts_the_api_says_so() {
         assert_eq!(status, 503, "{path}");
         assert!(body.contains("the host is starting"), "{body}");
     }
+    let client = Client::of(server.address, None).expect("an address");
+    let asked = client.get::<api::report::Status>("/api/v1/status").await;
+    assert!(matches!(asked, Err(AskError::Starting { .. })), "{asked:?}");
 }
 
 /// Something that is tapped.

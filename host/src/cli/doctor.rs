@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use console::Style;
 use serde::Serialize;
 
-use crate::checkup::{Gravity, Observation};
+use crate::checkup::{Gravity, NO_HOST, Observation};
 use crate::config::QueueKind;
 use crate::queue;
 
@@ -39,6 +39,9 @@ pub struct Arguments {
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
 }
+
+/// What to do about a finding that does not say it.
+const MEND: &str = "mend it there, and look again: dossier validate";
 
 /// A part of what a host stands on.
 #[derive(Debug, Serialize)]
@@ -69,7 +72,7 @@ pub async fn doctor<W: Write>(file: &Path, arguments: &Arguments, out: &mut Out<
 
 async fn look(file: &Path) -> anyhow::Result<Vec<Part>> {
     let Examined { config, findings, tables, steps } = examine(file).await?;
-    let broken = findings.iter().map(|finding| Observation::broken(finding.to_string(), ""));
+    let broken = findings.iter().map(|finding| Observation::broken_as_told(&finding.to_string(), MEND));
     let mut configuration: Vec<_> = broken.collect();
     let Some(config) = config else {
         return Ok(vec![Part { name: "Configuration", observations: configuration }]);
@@ -79,8 +82,11 @@ async fn look(file: &Path) -> anyhow::Result<Vec<Part>> {
         let queue = place(&config.queue.kind);
         configuration.push(Observation::fine(format!("{} is fine: {queue}, {steps}", config.file.display())));
     }
-    let (of_queue, http, host) =
+    let (mut of_queue, http, (answers, host)) =
         tokio::join!(queue::check(&config.queue), around::http(&config), around::host(&config));
+    if answers {
+        of_queue.retain(|one| one.what != NO_HOST);
+    }
     let name = match config.queue.kind {
         QueueKind::Directory { .. } => "Queue (directory)",
         QueueKind::Redis(_) => "Queue (Redis)",

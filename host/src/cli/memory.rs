@@ -60,6 +60,7 @@ impl MemoryQueue {
         let letter = DeadLetter {
             schema: SCHEMA,
             id: id.map(str::to_owned),
+            entry: Some(format!("entry-of-{key}")),
             reason,
             detail: "it\u{1b}[2J failed".to_owned(),
             step: Some(FailedStep {

@@ -1,19 +1,22 @@
 //! `dossier reenrich`: sends stored alerts through the pipeline again. Which they are is found out first, so that nothing is sent before it is
 //! sure that a digest means one version; then they are sent, one after the other.
 //!
-//! What is still to be done is what still fits: a record that was replaced is younger than the command, so that a command that was killed is
-//! simply begun again.
+//! What is still to be done is what still fits: a record that was replaced is younger than the command. So a command that was killed is begun
+//! again with the moment at which it began, which it says first: `--before`. Without that it would take what was replaced meanwhile once more.
 
 mod choice;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 
+use crate::config::Config;
+use crate::digest::sha256_hex;
 use crate::queue::{Again, Place, Queue, Resent};
 
 use super::dlq::change::Pace;
@@ -66,20 +69,40 @@ pub struct Arguments {
 /// Sends them.
 ///
 /// # Errors
-/// A digest is not of one version, the queue cannot be asked, or the output cannot be written.
+/// A digest is not of one version, no time is between --since and --before, the queue cannot be asked, or the output cannot be written.
 pub async fn reenrich<W: Write>(
     queue: &dyn Queue,
+    config: &Config,
     arguments: &Arguments,
     out: &mut Out<W>,
 ) -> anyhow::Result<ExitCode> {
     let began = Timestamp::now();
     let mut interrupt = std::pin::pin!(interrupted());
-    let mut sieve = Sieve::new(arguments, arguments.before.unwrap_or(began).min(began));
+    let before = arguments.before.unwrap_or(began).min(began);
+    if let Some(since) = arguments.since.filter(|since| *since >= before) {
+        bail!(
+            "no record was made at {since} or later and before {before}; give a --since that is earlier than --before and than now"
+        );
+    }
+    let mut sieve = Sieve::new(arguments, before);
     let limit = arguments.limit.unwrap_or(u64::MAX);
     let found = tokio::select! {
         found = look(queue, &mut sieve, arguments, limit, out) => found?,
         () = &mut interrupt => return Ok(ExitCode::from(INTERRUPTED)),
     };
+    if found.chosen == 0 {
+        remark(&sieve.why_none(found.records));
+    }
+    if let Some(digest) = &arguments.digest {
+        let plugins = config.plugins.dir.clone();
+        let digest = digest.clone();
+        for file in tokio::task::spawn_blocking(move || still_there(&plugins, &digest)).await? {
+            remark(&format!(
+                "{} is this very version: a host that runs it would answer the same again, but for its tables; put the mended one there first",
+                printable(&file)
+            ));
+        }
+    }
     if arguments.dry_run {
         if !arguments.json {
             found.write(out)?;
@@ -90,12 +113,36 @@ pub async fn reenrich<W: Write>(
         let time = duration(std::time::Duration::from_secs_f64(found.chosen as f64 / f64::from(rate.get())));
         remark(&format!("{} at {rate} a second: about {time}", count(found.chosen, "alert")));
     }
-    let mut sent = Sent { pace: Pace::new(arguments.rate), of: found.chosen, ..Sent::default() };
+    if found.chosen > 0 {
+        let limit = if arguments.limit.is_some() { " and a --limit that is lower by what was sent" } else { "" };
+        remark(&format!(
+            "if it is killed, the same command with {}{limit} does the rest",
+            rest(arguments, before, None)
+        ));
+    }
+    let mut sent = Sent { pace: Pace::new(arguments.rate), of: found.chosen, limit, ..Sent::default() };
     let ended = tokio::select! {
         ended = sent.send(queue, &mut sieve, arguments.json, out) => Some(ended),
         () = &mut interrupt => None,
     };
-    sent.finish(ended, arguments, began, out)
+    sent.finish(ended, arguments, before, out)
+}
+
+/// What makes the same command take what is left: the times as moments, and how many there are still to be.
+fn rest(arguments: &Arguments, before: Timestamp, sent: Option<u64>) -> String {
+    let since = arguments.since.map(|since| format!("--since {since} ")).unwrap_or_default();
+    let limit = arguments.limit.zip(sent).map(|(limit, sent)| format!(" --limit {}", limit.saturating_sub(sent)));
+    format!("{since}--before {before}{}", limit.unwrap_or_default())
+}
+
+/// The files in the plugins folder whose SHA-256 begins like this. What cannot be read is the host's business.
+fn still_there(plugins: &Path, digest: &str) -> Vec<String> {
+    let files = std::fs::read_dir(plugins).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let is_it = |file: &PathBuf| {
+        file.extension().is_some_and(|extension| extension == "wasm")
+            && std::fs::read(file).is_ok_and(|bytes| sha256_hex(&bytes).starts_with(digest))
+    };
+    files.filter(is_it).map(|file| file.display().to_string()).collect()
 }
 
 /// What was found in the store.
@@ -166,11 +213,14 @@ impl Found {
 #[derive(Default)]
 struct Sent {
     pace: Pace,
-    /// How many there are to be sent.
+    /// How many there are to be sent, as far as it is known.
     of: u64,
+    /// How many are sent at most. What is on its way already is not sent, so that what an earlier command has sent takes nobody's place.
+    limit: u64,
     sent: u64,
     waits: u64,
     gone: u64,
+    refused: u64,
 }
 
 impl Sent {
@@ -190,7 +240,7 @@ impl Sent {
                 return Ok(());
             }
             for held in &page {
-                if self.done() == self.of {
+                if self.sent == self.limit {
                     return Ok(());
                 }
                 let Some(Chosen { again, .. }) = sieve.choose(held)? else { continue };
@@ -202,7 +252,7 @@ impl Sent {
     }
 
     fn done(&self) -> u64 {
-        self.sent + self.waits + self.gone
+        (self.sent + self.waits + self.gone + self.refused).min(self.of)
     }
 
     async fn one<W: Write>(
@@ -217,6 +267,14 @@ impl Sent {
             Resent::Sent => (&mut self.sent, "sent"),
             Resent::Waits => (&mut self.waits, "waits"),
             Resent::Gone => (&mut self.gone, "gone"),
+            Resent::Refused => {
+                complain(&format!(
+                    "alert \"{}\" was not sent: what leads from its id to its record ({}) holds something else; remove it, or mend it",
+                    printable(&again.id),
+                    printable(&again.held.key)
+                ));
+                (&mut self.refused, "refused")
+            }
         };
         *number += 1;
         if as_json {
@@ -230,10 +288,11 @@ impl Sent {
         &self,
         ended: Option<anyhow::Result<()>>,
         arguments: &Arguments,
-        began: Timestamp,
+        before: Timestamp,
         out: &mut Out<W>,
     ) -> anyhow::Result<ExitCode> {
         let code = match &ended {
+            Some(Ok(())) if self.refused > 0 => ExitCode::from(FAILED),
             Some(Ok(())) => ExitCode::SUCCESS,
             Some(Err(error)) => {
                 complain(&format!("{error:#}"));
@@ -242,11 +301,11 @@ impl Sent {
             None => ExitCode::from(INTERRUPTED),
         };
         if !matches!(ended, Some(Ok(()))) {
-            let before = arguments.before.unwrap_or(began).min(began);
             complain(&format!(
-                "sent {} of {}; the same command with --before {before} does the rest",
+                "sent {} of {}; the same command with {} does the rest",
                 self.done(),
-                count(self.of, "alert")
+                count(self.of, "alert"),
+                rest(arguments, before, Some(self.sent))
             ));
             return Ok(code);
         }
@@ -255,7 +314,8 @@ impl Sent {
         }
         let waits = if self.waits > 0 { format!(", on their way already {}", self.waits) } else { String::new() };
         let gone = if self.gone > 0 { format!(", gone or replaced meanwhile {}", self.gone) } else { String::new() };
-        writeln!(out, "sent {}{waits}{gone}", self.sent)?;
+        let refused = if self.refused > 0 { format!(", refused {}", self.refused) } else { String::new() };
+        writeln!(out, "sent {}{waits}{gone}{refused}", self.sent)?;
         if self.sent > 0 {
             remark(
                 "each record stays until a host has enriched its alert anew; one that fails keeps it, and the log says why (outcome \"kept\")",
@@ -273,4 +333,36 @@ fn write_json<W: Write>(key: &str, id: &str, outcome: &str, out: &mut Out<W>) ->
 #[cfg(test)]
 fn held(key: &str, record: &serde_json::Value) -> crate::queue::Held {
     crate::queue::Held { key: key.to_owned(), bytes: Some(record.to_string().into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_by_moments_and_by_how_many() {
+        let before: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let all = Arguments { all: true, ..Arguments::default() };
+        assert_eq!(rest(&all, before, Some(3)), "--before 2026-01-02T00:00:00Z");
+        let some =
+            Arguments { since: Some("2026-01-01T00:00:00Z".parse().unwrap()), limit: Some(10), ..Arguments::default() };
+        assert_eq!(
+            rest(&some, before, Some(3)),
+            "--since 2026-01-01T00:00:00Z --before 2026-01-02T00:00:00Z --limit 7"
+        );
+        assert_eq!(rest(&some, before, None), "--since 2026-01-01T00:00:00Z --before 2026-01-02T00:00:00Z");
+    }
+
+    #[test]
+    fn a_version_that_still_lies_in_the_plugins_folder_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let digest = sha256_hex(b"wrong");
+        assert!(still_there(&folder.path().join("none"), &digest).is_empty());
+        std::fs::write(folder.path().join("geo.txt"), "wrong").unwrap();
+        std::fs::write(folder.path().join("asset.wasm"), "right").unwrap();
+        assert!(still_there(folder.path(), &digest[..8]).is_empty());
+        std::fs::write(folder.path().join("geo.wasm"), "wrong").unwrap();
+        let found = still_there(folder.path(), &digest[..8]);
+        assert!(found.len() == 1 && found[0].ends_with("geo.wasm"), "{found:?}");
+    }
 }

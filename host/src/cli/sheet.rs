@@ -11,7 +11,9 @@ use super::output::{Out, printable};
 /// The widest that a page becomes: longer lines are hard to read.
 const WIDEST: usize = 110;
 /// The narrowest: below it lines are wrapped by the terminal.
-const NARROWEST: usize = 24;
+const NARROWEST: usize = 8;
+/// How much room a text must have beside what stands before it; where there is less it goes below.
+const BESIDE: usize = 8;
 
 /// A page that is being written.
 pub struct Sheet<'a, W: Write> {
@@ -64,16 +66,25 @@ impl<'a, W: Write> Sheet<'a, W> {
 
     /// A heading, with an empty line before it.
     pub fn heading(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "\n{}", Style::new().bold().apply_to(printable(text)))
+        self.gap()?;
+        self.paragraph("", Styled(text.to_owned(), Style::new().bold()))
     }
 
     /// A paragraph: `first` stands before its first line, and as many spaces before the others.
     pub fn paragraph(&mut self, first: &str, text: impl Into<Styled>) -> io::Result<()> {
         let Styled(text, style) = text.into();
         let text = printable(&text);
-        let indent = measure_text_width(first);
+        let (mut first, mut indent) = (first, measure_text_width(first));
+        if let Some(width) = self.width.filter(|width| indent + BESIDE > *width) {
+            let head = first.trim_end();
+            let lines = if measure_text_width(head) <= width { vec![head.to_owned()] } else { wrap(head, width) };
+            for line in lines.iter().filter(|line| !line.is_empty()) {
+                writeln!(self.out, "{line}")?;
+            }
+            (first, indent) = if width < BESIDE + 2 { ("", 0) } else { ("  ", 2) };
+        }
         let lines = match self.width {
-            Some(width) => wrap(&text, width.saturating_sub(indent).max(8)),
+            Some(width) => wrap(&text, width.saturating_sub(indent).max(2)),
             None => vec![text],
         };
         for (number, line) in lines.iter().enumerate() {
@@ -221,7 +232,24 @@ mod tests {
     fn no_line_is_longer_than_the_page_is_wide_and_nothing_gets_lost() {
         let text =
             "one two three-hundred-and-sixty-five-characters-without-a-space 漢字漢字漢字漢字漢字漢字漢字漢字 end";
-        for width in [24, 30, 80] {
+        for width in [8, 12, 16, 20, 24, 30, 80] {
+            let page = written(Some(width), |sheet| {
+                sheet.heading("Observables").unwrap();
+                sheet.entry(2, 10, "deliveries", text).unwrap();
+                sheet.table(2, &[["ip", "destination", "162.142.125.10"].map(str::to_owned)]).unwrap();
+                sheet
+                    .json(
+                        4,
+                        &json!({"addresses": [{"address": "162.142.125.10", "deeper": {"and": ["deeper", 1]}}]}),
+                        9,
+                    )
+                    .unwrap();
+            });
+            assert!(page.lines().all(|line| measure_text_width(line) <= width), "{page}");
+            for word in ["Observables", "deliveries", "destination", "162.142.125.10"] {
+                let whole = page.replace([' ', '\n'], "");
+                assert!(whole.contains(word), "{word}: {page}");
+            }
             let page = written(Some(width), |sheet| sheet.paragraph("  - ", text).unwrap());
             assert!(page.lines().all(|line| measure_text_width(line) <= width), "{page}");
             let plain = |text: &str| text.chars().filter(|char| !" -\n".contains(*char)).collect::<String>();

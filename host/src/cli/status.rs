@@ -1,11 +1,13 @@
 //! `dossier status`: how full everything is, and what the host on this machine has to say.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
 use crate::admin::{AskError, Client, Ready};
 use crate::config::{Config, QueueKind};
 use crate::queue::{Depth, Queue};
+use crate::telemetry::alarms::{Kind, Severity};
 
 use super::FAILED;
 use super::output::{Out, count, duration, place, printable, without_secrets};
@@ -66,7 +68,7 @@ pub async fn status<W: Write>(
     match (address, host) {
         (_, Some(Ok(Ready { ready, problems, notices, alarms }))) => {
             writeln!(out, "host       {}", if ready { "ready" } else { "not ready" })?;
-            for (part, what) in problems.iter().chain(&notices) {
+            for (part, what) in problems.iter().chain(&folded(notices)) {
                 writeln!(out, "           {}: {}", printable(part), printable(what))?;
             }
             if alarms > notices.len() as u64 {
@@ -80,6 +82,21 @@ pub async fn status<W: Write>(
         (_, None) => {}
     }
     Ok(code)
+}
+
+/// What a host says, with one line for all of a kind that is only worth knowing.
+fn folded(notices: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut folded = BTreeMap::new();
+    let mut subjects: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
+    for (name, what) in notices {
+        let (alarm, subject) = name.split_once(' ').unwrap_or((&name, ""));
+        match Kind::of(alarm).filter(|kind| kind.severity() == Severity::Info) {
+            Some(kind) => subjects.entry(kind).or_default().push(subject.to_owned()),
+            None => _ = folded.insert(name, what),
+        }
+    }
+    folded.extend(subjects.into_iter().map(|(kind, subjects)| (kind.name().to_owned(), subjects.join(", "))));
+    folded
 }
 
 fn json(kind: &QueueKind, depth: &Depth, host: Option<&Ready>) -> serde_json::Value {
@@ -104,6 +121,16 @@ fn json(kind: &QueueKind, depth: &Depth, host: Option<&Ready>) -> serde_json::Va
 mod tests {
     use super::*;
     use crate::cli::memory::MemoryQueue;
+
+    #[test]
+    fn what_is_only_worth_knowing_takes_one_line_for_each_kind() {
+        let notice = |name: &str| (name.to_owned(), "x".to_owned());
+        let notices =
+            ["plugin-on-probation asset", "plugin-on-probation geo", "table-stale a", "table-stale b", "unheard of"];
+        let folded = folded(notices.map(notice).into());
+        let lines: Vec<_> = folded.iter().map(|(name, what)| format!("{name}: {what}")).collect();
+        assert_eq!(lines, ["plugin-on-probation: asset, geo", "table-stale a: x", "table-stale b: x", "unheard of: x"]);
+    }
 
     #[tokio::test]
     async fn both_forms_say_the_same() {

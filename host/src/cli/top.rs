@@ -32,6 +32,9 @@ const ONCE_READINGS: usize = 8;
 /// Over how many seconds its rates are taken, at least.
 const ONCE_OVER: f64 = 2.0;
 
+/// How long `--once` waits for a host that is starting: as long as it may have plugins to compile.
+const START: Duration = Duration::from_secs(60);
+
 /// How wide lines are that go to no terminal.
 const PLAIN: usize = 120;
 
@@ -76,16 +79,31 @@ pub async fn top<W: Write>(file: &Path, arguments: &Arguments, out: &mut Out<W>)
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         bail!("dossier top needs a terminal; dossier top --once shows one picture, and --once --json is for programs");
     }
-    let first = Reading::of(&client).await?;
-    watch(&client, first, Duration::from_secs_f64(arguments.interval)).await?;
+    let mut view = View::default();
+    match Reading::of(&client).await {
+        Ok(first) => view.history.add(first),
+        // It will be there, which is worth waiting for.
+        Err(error @ AskError::Starting { .. }) => view.trouble = Some((error, Instant::now())),
+        Err(error) => return Err(error.into()),
+    }
+    watch(&client, view, Duration::from_secs_f64(arguments.interval)).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn once<W: Write>(client: &Client, json: bool, out: &mut Out<W>) -> anyhow::Result<ExitCode> {
     let mut history = History::default();
-    for place in 0..ONCE_READINGS {
-        history.add(Reading::of(client).await?);
-        if history.is_telling(ONCE_OVER) || place + 1 == ONCE_READINGS {
+    let began = Instant::now();
+    let mut first = Reading::of(client).await;
+    while matches!(first, Err(AskError::Starting { .. })) && began.elapsed() < START {
+        tokio::time::sleep(ONCE_PAUSE).await;
+        first = Reading::of(client).await;
+    }
+    history.add(first?);
+    for place in 1..=ONCE_READINGS {
+        if place > 1 {
+            history.add(Reading::of(client).await?);
+        }
+        if history.is_telling(ONCE_OVER) || place == ONCE_READINGS {
             break;
         }
         tokio::time::sleep(ONCE_PAUSE).await;
@@ -99,7 +117,7 @@ async fn once<W: Write>(client: &Client, json: bool, out: &mut Out<W>) -> anyhow
     }
     let terminal = console::Term::stdout();
     let width = if terminal.is_term() { usize::from(terminal.size().1) } else { PLAIN };
-    for line in page(&client.at(), reading, rates.as_ref(), width) {
+    for line in page(&client.at(), reading, rates.as_ref(), true, width) {
         writeln!(out, "{}", line.to_string().trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -117,14 +135,12 @@ struct View {
     room: usize,
 }
 
-async fn watch(client: &Client, first: Reading, interval: Duration) -> anyhow::Result<()> {
+async fn watch(client: &Client, mut view: View, interval: Duration) -> anyhow::Result<()> {
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     screen::survive_panics();
     crossterm::terminal::enable_raw_mode().context("the terminal cannot be made a screen")?;
     let mut terminal = Terminal::new(Screen::enter(io::stdout(), colours)?)?;
     let mut wishes = screen::wishes();
-    let mut view = View::default();
-    view.history.add(first);
     let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = None;
@@ -171,8 +187,11 @@ fn draw<W: Write>(terminal: &mut Terminal<Screen<W>>, client: &Client, view: &mu
 
 fn paint(frame: &mut Frame<'_>, client: &Client, view: &mut View, now: &str) {
     let area = frame.area();
-    let Some(reading) = view.history.last() else { return };
-    let lines = page(&client.at(), reading, view.history.rates().as_ref(), usize::from(area.width));
+    let answers = view.trouble.is_none();
+    let lines = match view.history.last() {
+        Some(reading) => page(&client.at(), reading, view.history.rates().as_ref(), answers, usize::from(area.width)),
+        None => page::none_yet(&client.at(), usize::from(area.width)),
+    };
     // The last line is for what is said of the screen itself.
     let room = usize::from(area.height.saturating_sub(1));
     view.room = room;
@@ -189,7 +208,8 @@ fn paint(frame: &mut Frame<'_>, client: &Client, view: &mut View, now: &str) {
 fn footer(view: &View, now: &str, below: usize) -> Line<'static> {
     if let Some((error, since)) = &view.trouble {
         let since = super::output::duration(since.elapsed());
-        let text = format!("old by {since}: {}", printable(&error.to_string()));
+        let old = if view.history.last().is_some() { format!("old by {since}: ") } else { String::new() };
+        let text = format!("{old}{}", printable(&error.to_string()));
         return Line::styled(text, Style::new().fg(Color::Red).add_modifier(Modifier::BOLD));
     }
     let more = if below > 0 { format!("  ↓ {below} more") } else { String::new() };

@@ -40,6 +40,9 @@ pub enum Event {
 pub struct Replaced {
     /// When it was sent again to be enriched anew.
     pub replaced_at: Timestamp,
+    /// When a host received the alert for the first time, which the new record does not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_received: Option<Timestamp>,
     /// When the record was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Timestamp>,
@@ -109,6 +112,15 @@ impl History {
     /// What came before, the oldest first.
     pub fn events(&self) -> &[Event] {
         &self.0
+    }
+
+    /// When a host received the alert for the first time, where it was enriched anew since.
+    pub fn first_received(&self) -> Option<Timestamp> {
+        let first = |event: &Event| match event {
+            Event::Failure(_) => None,
+            Event::Replaced(replaced) => replaced.first_received,
+        };
+        self.0.iter().filter_map(first).min()
     }
 
     /// The failures alone, the oldest first.
@@ -206,6 +218,7 @@ impl Event {
             }
             Self::Replaced(Replaced {
                 replaced_at: _,
+                first_received: _,
                 finished: _,
                 score: _,
                 verdict,
@@ -238,6 +251,7 @@ mod tests {
         DeadLetter {
             schema: SCHEMA,
             id: None,
+            entry: None,
             reason: Reason::Trap,
             detail: detail.to_owned(),
             step: Some(FailedStep {
@@ -284,6 +298,7 @@ mod tests {
     fn a_record_that_was_replaced_stands_among_the_failures_by_its_time() {
         let replaced = |second| Replaced {
             replaced_at: Timestamp::from_second(second).unwrap(),
+            first_received: None,
             finished: Some(Timestamp::UNIX_EPOCH),
             verdict: Some("v".repeat(10_000)),
             score: Some(60),

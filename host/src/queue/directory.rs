@@ -119,7 +119,9 @@ impl DirectoryQueue {
 pub async fn check(path: &Path) -> Vec<Observation> {
     let folders = Folders::new(path);
     let looked = blocking(move || Ok(folders.look())).await;
-    looked.unwrap_or_else(|error| vec![Observation::broken(error.to_string(), "")])
+    looked.unwrap_or_else(|error| {
+        vec![Observation::broken_as_told(&error.to_string(), "look at its disk, its owner and its mode")]
+    })
 }
 
 #[async_trait]
@@ -216,13 +218,24 @@ impl Queue for DirectoryQueue {
     }
 
     async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
+        let name = id.to_owned();
+        let by_name = self.at("look for records in", move |folders| walk::named(folders, &name)).await?;
         let stem = alert::file_stem(id);
         if stem != format!("alert-{id}") {
             // Its file is named by a hash of the id, and so is each one beside it, by a hash of its own.
-            return walk_for(self.walk(Place::Store), id).await;
+            let mut found = walk_for(self.walk(Place::Store), id).await?;
+            found.extend(by_name);
+            return Ok(found);
         }
         let id = id.to_owned();
-        self.at("look for records in", move |folders| walk::beside(folders, &stem, &id)).await
+        let mut found = self.at("look for records in", move |folders| walk::beside(folders, &stem, &id)).await?;
+        found.extend(by_name);
+        Ok(found)
+    }
+
+    async fn sent_again(&self, _record: &Held, id: &str) -> Result<Option<String>, QueueError> {
+        let id = id.to_owned();
+        self.at("look for alerts in", move |folders| folders.sent_again(&id)).await
     }
 
     fn walk(&self, place: Place) -> Box<dyn Walk + '_> {

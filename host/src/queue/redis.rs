@@ -269,8 +269,16 @@ impl Queue for RedisQueue {
     async fn stored(&self, id: &str) -> Result<Vec<Held>, QueueError> {
         match self.shared.stored(id).await? {
             Some(found) => Ok(found),
-            None => walk_for(self.walk(Place::Store), id).await,
+            None => {
+                let mut found = walk_for(self.walk(Place::Store), id).await?;
+                found.extend(self.shared.record_at(id).await?);
+                Ok(found)
+            }
         }
+    }
+
+    async fn sent_again(&self, record: &Held, _id: &str) -> Result<Option<String>, QueueError> {
+        self.shared.sent_again(&record.key).await
     }
 
     fn walk(&self, place: Place) -> Box<dyn Walk + '_> {

@@ -31,6 +31,10 @@ pub struct Alerts {
     pub conflicts: u64,
     /// Stored before.
     pub duplicates: u64,
+    /// Stored in the place of their records.
+    pub replaced: u64,
+    /// Failed, while their records stay.
+    pub kept: u64,
     /// Dead.
     pub dead: u64,
     /// Taken over by another host.
@@ -44,7 +48,7 @@ pub struct Alerts {
 impl Alerts {
     /// Those that this host let go of.
     pub fn finished(&self) -> u64 {
-        self.stored + self.conflicts + self.duplicates + self.dead
+        self.stored + self.conflicts + self.duplicates + self.replaced + self.kept + self.dead
     }
 }
 
@@ -67,14 +71,16 @@ impl Metrics {
         let count =
             |outcome, verdict| self.alerts.get(&AlertLabels { outcome, verdict }).map_or(0, |counter| counter.get());
         let labels = Label::ALL.map(Label::as_str);
-        let stored = |outcome| labels.iter().map(|label| count(outcome, label)).sum();
+        let all = |outcome| labels.iter().chain(&["none"]).map(|label| count(outcome, label)).sum();
         let verdict = |label: &'static str| (label.to_owned(), count("stored", label) + count("conflict", label));
         Alerts {
-            stored: stored("stored"),
-            conflicts: stored("conflict"),
-            duplicates: count("duplicate", "none"),
-            dead: count("dead", "none"),
-            lost: count("lost", "none"),
+            stored: all("stored"),
+            conflicts: all("conflict"),
+            duplicates: all("duplicate"),
+            replaced: all("replaced"),
+            kept: all("kept"),
+            dead: all("dead"),
+            lost: all("lost"),
             verdicts: labels.map(verdict).into(),
             duration: self.alert_duration.read(),
         }

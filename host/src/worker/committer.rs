@@ -150,7 +150,11 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
         Committed::Stored => (story.id.as_deref(), "stored"),
         Committed::Conflict(id) => (Some(id.as_str()), "conflict"),
         Committed::Duplicate => (story.id.as_deref(), "duplicate"),
-        Committed::Replaced => (story.id.as_deref(), "replaced"),
+        // Stored under the id of the record that was, which is not the alert's own where another alert has that.
+        Committed::Replaced => {
+            let replaces = settled.delivery.replaces.as_ref().map(|replaces| replaces.id.as_str());
+            (replaces.or(story.id.as_deref()), "replaced")
+        }
         Committed::Kept => (story.id.as_deref(), "kept"),
         Committed::Dead => (story.id.as_deref(), "dead"),
         Committed::Lost => (story.id.as_deref(), "lost"),

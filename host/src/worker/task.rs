@@ -211,6 +211,7 @@ fn dead(
     let letter = DeadLetter {
         schema: crate::dead_letter::SCHEMA,
         id: id.map(str::to_owned),
+        entry: Some(delivery.entry.clone()),
         reason,
         detail,
         step,

@@ -429,6 +429,7 @@ fn dead(delivery: Delivery) -> Settled {
     let letter = DeadLetter {
         schema: dead_letter::SCHEMA,
         id,
+        entry: Some(delivery.entry.clone()),
         reason,
         detail: "as the test wants".into(),
         step: None,

@@ -169,12 +169,18 @@ async fn an_alert_whose_own_key_holds_something_else_is_refused_alone_until_it_i
     let server = RedisServer::start().unwrap();
     let queue = open(&server).await;
     send(&queue, &["1", "2", "3"]).await;
-    let _: i64 = server.ask(&["LPUSH", "alerts:id:B", "no place"]).unwrap();
     let settled: Vec<_> =
         receive(&queue, 3).await.into_iter().zip(["A", "B", "C"]).map(|(delivery, id)| stored(delivery, id)).collect();
-    for _ in 0..2 {
+    let odd = [
+        (&["LPUSH", "alerts:id:B", "no place"][..], "WRONGTYPE"),
+        (&["SET", "alerts:id:B", "no place"], "alerts:id:B holds no place"),
+        (&["SET", "alerts:id:B", ""], "alerts:id:B holds no place"),
+    ];
+    for (odd, said) in odd {
+        let _: i64 = server.ask(&["DEL", "alerts:id:B"]).unwrap();
+        let _: redis::Value = server.ask(odd).unwrap();
         let ends = queue.commit(&settled).await.unwrap();
-        assert!(matches!(&ends[1], Committed::Refused(why) if why.contains("WRONGTYPE")), "{ends:?}");
+        assert!(matches!(&ends[1], Committed::Refused(why) if why.contains(said)), "{ends:?}");
         assert_eq!((&ends[0], &ends[2]), (&Committed::Stored, &Committed::Stored));
         assert_eq!((length(&server, "alerts"), length(&server, "alerts:enriched")), (1, 2));
     }

@@ -1,7 +1,7 @@
 //! A server that forgets, freezes, dies or is full: what the queue's own calls answer then, and of which kind the error is. What a whole
 //! host makes of it under load is in `redis_faults`.
 
-use dossier::checkup::{Gravity, Observation};
+use dossier::checkup::{Gravity, NEVER_SAVED, Observation};
 use dossier::queue::QueueError;
 
 use super::*;
@@ -148,7 +148,9 @@ async fn an_age_is_how_long_the_oldest_has_waited() {
 /// What keeps a host from working with this server.
 async fn broken(redis: &RedisConfig) -> Vec<String> {
     let seen = dossier::queue::redis::check(redis, 10_000).await;
-    seen.iter().filter(|one| one.gravity == Gravity::Broken).map(Observation::line).collect()
+    // The servers of the tests keep nothing, and `validate` says nothing of that.
+    let told = seen.iter().filter(|one| one.gravity == Gravity::Broken && !one.what.ends_with(NEVER_SAVED));
+    told.map(Observation::line).collect()
 }
 
 #[tokio::test]

@@ -74,6 +74,9 @@ pub struct Flow {
     pub dead: u64,
     /// Alerts that were stored before.
     pub duplicates: u64,
+    /// Alerts that were to be enriched anew and failed: their records stay as they were. An earlier host does not say it.
+    #[serde(default)]
+    pub kept: u64,
 }
 
 /// What became of the alerts that this host took since it began.
@@ -87,6 +90,12 @@ pub struct Alerts {
     pub conflicts: u64,
     /// Stored before, and not again.
     pub duplicates: u64,
+    /// Enriched anew, in the places of their records. An earlier host does not say it.
+    #[serde(default)]
+    pub replaced: u64,
+    /// To be enriched anew, and failed: their records stay as they were. An earlier host does not say it.
+    #[serde(default)]
+    pub kept: u64,
     /// Put into the dead letters.
     pub dead: u64,
     /// Taken over by another host.
@@ -181,13 +190,15 @@ pub struct Step {
 }
 
 impl Step {
-    /// How many of its calls failed: all but answers, those that did not apply, and those that are repeated.
+    /// How many of its calls failed: all but answers, those that did not apply, and those that are repeated because something was
+    /// unavailable.
     pub fn failures(&self) -> impl Iterator<Item = (&str, u64)> {
-        let fine = ["ok", "not-applicable", "unavailable"];
-        self.outcomes
-            .iter()
-            .filter(move |(outcome, _)| !fine.contains(&outcome.as_str()))
-            .map(|(outcome, count)| (outcome.as_str(), *count))
+        let failed = |(outcome, count): (&String, &u64)| match outcome.as_str() {
+            "ok" | "not-applicable" => 0,
+            "unavailable" => count.saturating_sub(self.retries),
+            _ => *count,
+        };
+        self.outcomes.iter().map(move |one| (one.0.as_str(), failed(one))).filter(|(_, count)| *count > 0)
     }
 }
 
@@ -332,6 +343,9 @@ pub struct Event {
     pub last: String,
 }
 
+/// What a [`Problem`] says of a host that is not there yet.
+pub const STARTING: &str = "the host is starting; ask again in a moment, or see /readyz";
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -408,6 +422,23 @@ mod tests {
         assert_eq!((spread([10, 0, 0, 0]).p50, spread([10, 0, 0, 0]).p99), (Some(0.5), Some(0.99)));
         assert_eq!((spread([50, 0, 50, 0]).p50, spread([50, 0, 50, 0]).p99), (Some(1.0), Some(9.84)));
         assert_eq!(spread([0, 0, 0, 1]).p50, Some(10.0), "all that is known is that it is more");
+    }
+
+    #[test]
+    fn what_stays_unavailable_after_the_last_retry_is_a_failure() {
+        let step = |retries: u64| -> Step {
+            let json = serde_json::json!({"step": "geo", "stage": null, "plugin": "geo", "version": null, "sha256": null, "required": true,
+                "probation": null, "alarms": [], "calls": 21, "retries": retries,
+                "outcomes": {"ok": 10, "not-applicable": 1, "unavailable": 9, "trap": 1},
+                "duration_seconds": Spread::default(), "fuel": Spread::default(), "tables": [], "http": [],
+                "limits": {"fuel": 1, "timeout_seconds": 1.0, "memory": 1, "reuse": 1}});
+            serde_json::from_value(json).unwrap()
+        };
+        let failures =
+            |retries| step(retries).failures().map(|(kind, count)| (kind.to_owned(), count)).collect::<Vec<_>>();
+        assert_eq!(failures(0), [("trap".to_owned(), 1), ("unavailable".to_owned(), 9)]);
+        assert_eq!(failures(6), [("trap".to_owned(), 1), ("unavailable".to_owned(), 3)]);
+        assert_eq!(failures(9), [("trap".to_owned(), 1)]);
     }
 
     #[test]

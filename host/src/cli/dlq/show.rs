@@ -67,12 +67,27 @@ fn is_harmless(body: &[u8]) -> bool {
 }
 
 fn write_letter<W: Write>(dead: &Dead, out: &mut Out<W>) -> std::io::Result<()> {
-    let DeadLetter { schema: _, id, reason, detail, step, attempts, history, deliveries, first_seen, failed_at, host } =
-        &dead.letter;
+    let DeadLetter {
+        schema: _,
+        id,
+        entry,
+        reason,
+        detail,
+        step,
+        attempts,
+        history,
+        deliveries,
+        first_seen,
+        failed_at,
+        host,
+    } = &dead.letter;
     let mut line = |name: &str, value: &str| writeln!(out, "{name:<11}{}", printable(value));
     let moment = |moment: jiff::Timestamp| format!("{moment:.0} ({} ago)", duration(since(moment)));
     line("key", &dead.key)?;
     line("alert", id.as_deref().unwrap_or("- (its bytes could not be decoded)"))?;
+    if let Some(entry) = entry {
+        line("entry", entry)?;
+    }
     line("reason", reason.as_str())?;
     line("detail", detail)?;
     if let Some(step) = step {
@@ -106,7 +121,7 @@ pub fn told(event: &Event) -> String {
         Event::Failure(Failure { failed_at, reason, step, plugin, version, sha256, detail }) => {
             format!("{failed_at:.0} {reason}{}: {detail}", of(step, plugin, version, sha256))
         }
-        Event::Replaced(Replaced { replaced_at, finished, verdict, score, step, plugin, version, sha256 }) => {
+        Event::Replaced(Replaced { replaced_at, finished, verdict, score, step, plugin, version, sha256, .. }) => {
             let finished = finished.map(|finished| format!(" of {finished:.0}")).unwrap_or_default();
             let score = score.map(|score| format!(" {score}")).unwrap_or_default();
             let by = match step {

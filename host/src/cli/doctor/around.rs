@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
-use crate::admin::{AskError, Client};
-use crate::checkup::Observation;
+use crate::admin::api::report::{Alarm, Alarms};
+use crate::admin::{AskError, Client, Ready};
+use crate::checkup::{Observation, rough};
 use crate::cli::output::count;
 use crate::config::Config;
 use crate::plugin::http::{Http, HttpError};
+use crate::telemetry::alarms::Kind;
 
 /// How long somebody may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,42 +65,70 @@ fn judge(what: &str, answer: Result<u16, HttpError>, took: Duration) -> Observat
     }
 }
 
-/// Asks the host at the admin address how it is.
-pub(super) async fn host(config: &Config) -> Vec<Observation> {
+/// Asks the host at the admin address how it is; says whether there is one.
+pub(super) async fn host(config: &Config) -> (bool, Vec<Observation>) {
+    let none = |observation| (false, vec![observation]);
     let Some(address) = config.admin.address else {
-        return vec![Observation::note(
+        return none(Observation::note(
             "there is no admin address (address = \"off\")",
             "set address in [admin], so that /readyz and /metrics can be watched",
-        )];
+        ));
     };
     if address.port() == 0 {
-        return vec![Observation::note(
+        return none(Observation::note(
             "the admin address is any free port, so nobody knows where to ask",
             "set a port in [admin] address; a host's first log line says the one that it took",
-        )];
+        ));
     }
-    let asked = match Client::of(address, config.admin.token.clone()) {
-        Ok(client) => client.ready().await,
-        Err(error) => Err(error),
+    let asked = async {
+        let client = Client::of(address, config.admin.token.clone())?;
+        let ready = client.ready().await?;
+        // A host of another version may not have them; then what it says there is all there is.
+        let alarms = client.get::<Alarms>("/api/v1/alarms").await.map(|alarms| alarms.alarms);
+        Ok::<_, AskError>((ready, alarms.ok()))
     };
-    let ready = match asked {
-        Ok(ready) => ready,
-        Err(AskError::NoAnswer { .. }) => return vec![nobody(address).await],
-        Err(error) => return vec![Observation::broken(error.to_string(), "")],
+    match asked.await {
+        Ok((ready, alarms)) => (true, how_it_is(address, &ready, alarms.as_deref())),
+        Err(AskError::NoAnswer { .. }) => none(nobody(address).await),
+        Err(error) => none(Observation::broken_as_told(&error.to_string(), "look at its process and its log")),
+    }
+}
+
+/// What a host says of itself: whether it is ready, and its alarms, which its notices repeat with less.
+fn how_it_is(address: SocketAddr, ready: &Ready, alarms: Option<&[Alarm]>) -> Vec<Observation> {
+    let problem = |(part, what): (&String, &String)| {
+        let next = match part.split(' ').next().unwrap_or_default() {
+            "plugins" => Kind::PluginMissing.remedy(),
+            "queue" => Kind::QueueTrouble.remedy(),
+            "start" => "wait a moment and ask again; its log says what it waits for",
+            "host" => "it was told to stop: start another with dossier run",
+            _ => "see what its log says",
+        };
+        Observation::broken(format!("the host at {address} is not ready: {part}: {what}"), next)
     };
-    let mut seen: Vec<_> = ready
-        .problems
-        .iter()
-        .map(|(part, what)| Observation::broken(format!("the host at {address} is not ready: {part}: {what}"), ""))
-        .collect();
+    let mut seen: Vec<_> = ready.problems.iter().map(problem).collect();
     if ready.ready {
         seen.push(Observation::fine(format!("a host answers at {address}, and is ready")));
     }
-    let notices = ready.notices.iter();
-    seen.extend(
-        notices.map(|(part, what)| Observation::note(format!("the host at {address} says: {part}: {what}"), "")),
-    );
-    let more = ready.alarms.saturating_sub(ready.notices.len() as u64);
+    let Some(alarms) = alarms else {
+        let told = |(part, what): (&String, &String)| {
+            let next = "see what it is: dossier top; this program cannot ask for the alarms of a host of that version";
+            Observation::risk(format!("the host at {address} says: {part}: {what}"), next)
+        };
+        seen.extend(ready.notices.iter().map(told));
+        return seen;
+    };
+    seen.extend(alarms.iter().map(|alarm| {
+        let subject = if alarm.subject.is_empty() { String::new() } else { format!(" {}", alarm.subject) };
+        let age = rough(Duration::from_secs(alarm.age_seconds));
+        let what = format!("the host at {address} raises {}{subject} for {age}: {}", alarm.alarm, alarm.detail);
+        match alarm.severity.as_str() {
+            "info" => Observation::note(what, &alarm.remedy),
+            _ => Observation::risk(what, &alarm.remedy),
+        }
+    }));
+    // The gravest are told.
+    let more = ready.alarms.saturating_sub(alarms.len() as u64);
     if more > 0 {
         seen.push(Observation::note(format!("the host at {address} has {} more", count(more, "alarm")), ""));
     }
@@ -145,9 +175,48 @@ mod tests {
         });
         let text = format!("[admin]\naddress = \"{address}\"");
         let config = Config::parse(std::path::Path::new("dossier.toml"), &text).unwrap();
-        assert_eq!(host(&config).await[0].gravity, Gravity::Broken);
+        assert_eq!(host(&config).await.1[0].gravity, Gravity::Broken);
         other.abort();
         let _ = other.await;
-        assert_eq!(host(&config).await[0].gravity, Gravity::Note);
+        assert_eq!(host(&config).await.1[0].gravity, Gravity::Note);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_hangs_is_said_to_hang_and_nobody_is_sent_to_another_address() {
+        // The kernel takes connections for a process that is stopped.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!("[admin]\naddress = \"{}\"", listener.local_addr().unwrap());
+        let config = Config::parse(std::path::Path::new("dossier.toml"), &text).unwrap();
+        let (answers, seen) = host(&config).await;
+        assert!(!answers && seen[0].gravity == Gravity::Broken, "{seen:?}");
+        let line = seen[0].line();
+        assert!(line.contains("hangs") && line.contains("restart it") && !line.contains("another address"), "{line}");
+    }
+
+    #[test]
+    fn what_a_host_raises_is_a_risk_with_its_remedy() {
+        let alarm = |kind: Kind| Alarm {
+            alarm: kind.name().into(),
+            severity: kind.severity().as_str().into(),
+            subject: "geo".into(),
+            detail: "it is so".into(),
+            since: "2026-01-02T03:04:05Z".into(),
+            age_seconds: 90,
+            times: 1,
+            remedy: kind.remedy().into(),
+        };
+        let problems = ["plugins", "queue commit", "start", "host", "other"].map(|part| (part.into(), "x".into()));
+        let notices = [("table-stale geo".into(), "old".into())];
+        let ready = Ready { ready: false, problems: problems.into(), notices: notices.into() };
+        let address = "127.0.0.1:9464".parse().unwrap();
+        let alarms: Vec<_> = Kind::ALL.iter().map(|kind| alarm(*kind)).collect();
+        let seen = how_it_is(address, &ready, Some(&alarms));
+        assert!(seen.iter().all(|one| !one.next.is_empty()), "{seen:?}");
+        let seen = &seen[ready.problems.len()..];
+        for (kind, one) in Kind::ALL.iter().zip(seen) {
+            let expected = if *kind == Kind::PluginOnProbation { Gravity::Note } else { Gravity::Risk };
+            assert_eq!((one.gravity, one.next.as_str()), (expected, kind.remedy()), "{}", kind.name());
+        }
+        assert_eq!(how_it_is(address, &ready, None).last().unwrap().gravity, Gravity::Risk);
     }
 }

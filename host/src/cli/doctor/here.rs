@@ -11,6 +11,7 @@ use crate::cli::validate::describe;
 use crate::config::{Config, QueueKind};
 use crate::plugin::CheckedStep;
 use crate::tables::Snapshot;
+use crate::telemetry::alarms::Kind;
 
 /// From this age on a table is worth a word: lists of addresses go stale in days, and a download that fails each night is seen by nobody.
 const OLD: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -106,8 +107,14 @@ pub(super) fn tables(config: &Config, tables: &Snapshot) -> Vec<Observation> {
         let written = std::fs::metadata(&table.file).and_then(|data| data.modified()).ok()?;
         let age = SystemTime::now().duration_since(written).unwrap_or_default();
         let what = format!("{name}: {}{rows}, written {} ago", table.file.display(), rough(age));
+        let too_old = table.max_age.filter(|most| age > *most);
         Some(if !granted.contains(name) {
             Observation::note(what, "no step was granted it: add it to tables = [...] in a [[step]], or take it out")
+        } else if let Some(most) = too_old {
+            Observation::risk(
+                format!("{what}, which is more than its max_age, {}", rough(most)),
+                Kind::TableStale.remedy(),
+            )
         } else if age > OLD {
             Observation::note(what, "is what writes it still at work? Plugins answer by what it says")
         } else {
@@ -116,4 +123,27 @@ pub(super) fn tables(config: &Config, tables: &Snapshot) -> Vec<Observation> {
     };
     // What cannot be read is a finding already.
     config.tables.iter().filter_map(look).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkup::Gravity;
+
+    #[test]
+    fn a_table_that_is_older_than_it_may_be_is_a_risk() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.csv");
+        std::fs::write(&file, "k,v\n1,2\n").unwrap();
+        let written = SystemTime::now() - Duration::from_secs(2 * 3600);
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
+        for (max_age, gravity) in [("1h", Gravity::Risk), ("3h", Gravity::Fine)] {
+            let text = format!(
+                "[tables.t]\nfile = \"t.csv\"\nkey = \"k\"\nmax_age = \"{max_age}\"\n[[step]]\nplugin = \"p\"\ntables = [\"t\"]\n"
+            );
+            let config = Config::parse(&folder.path().join("dossier.toml"), &text).unwrap();
+            let seen = tables(&config, &Snapshot::default());
+            assert_eq!(seen[0].gravity, gravity, "{seen:?}");
+        }
+    }
 }

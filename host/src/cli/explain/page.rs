@@ -58,6 +58,9 @@ pub fn write_record<W: Write>(sheet: &mut Sheet<'_, W>, key: &str, story: &Story
     sheet.heading("Way")?;
     write_history(sheet, &pipeline.history, pipeline.history_cut)?;
     let mut line = |name: &str, text: String| sheet.entry(2, NAME, name, text);
+    if let Some(first) = pipeline.history.first_received() {
+        line("arrived", moment(first))?;
+    }
     if let Some(received) = pipeline.received {
         line("received", moment(received))?;
     }
@@ -94,6 +97,9 @@ pub fn write_dead<W: Write>(sheet: &mut Sheet<'_, W>, dead: &Dead, observables: 
     line("failed", moment(letter.failed_at))?;
     line("deliveries", deliveries(letter.deliveries))?;
     line("attempts", attempts(letter.attempts))?;
+    if let Some(entry) = &letter.entry {
+        line("entry", entry.clone())?;
+    }
     line("dead as", key.clone())?;
     line("host", letter.host.clone())
 }
@@ -103,10 +109,16 @@ pub fn write_waiting<W: Write>(
     sheet: &mut Sheet<'_, W>,
     id: &str,
     key: &str,
+    is_again: bool,
     observables: &[Observable],
 ) -> io::Result<()> {
     title(sheet, id, "WAITING", Style::new().cyan().bold())?;
-    sheet.paragraph("  ", "It is in the queue: no host has taken it, or one has it in flight.")?;
+    let what = if is_again {
+        "It was sent to be enriched anew: its record is about to be replaced, and stays until then, or for good if it fails this time."
+    } else {
+        "It is in the queue: no host has taken it, or one has it in flight."
+    };
+    sheet.paragraph("  ", what)?;
     sheet.gap()?;
     sheet.paragraph("  ", Styled("dossier status".to_owned(), Style::new().bold()))?;
     sheet.paragraph("      ", "says whether a host runs and how long the oldest has waited")?;
@@ -191,8 +203,12 @@ fn step_title<W: Write>(sheet: &mut Sheet<'_, W>, step: &str, outcome: &str) -> 
         "absent" => Style::new().yellow(),
         _ => Style::new().red(),
     };
-    let (step, outcome) = (Style::new().bold().apply_to(printable(step)), style.apply_to(printable(outcome)));
-    writeln!(sheet.out(), "  {step}  {outcome}")
+    let (step, outcome) = (printable(step), printable(outcome));
+    if console::measure_text_width(&step) + console::measure_text_width(&outcome) + 2 > sheet.room(2) {
+        sheet.paragraph("  ", Styled(step, Style::new().bold()))?;
+        return sheet.paragraph("  ", Styled(outcome, style));
+    }
+    writeln!(sheet.out(), "  {}  {}", Style::new().bold().apply_to(step), style.apply_to(outcome))
 }
 
 fn write_history<W: Write>(sheet: &mut Sheet<'_, W>, history: &History, left_out: u32) -> io::Result<()> {

@@ -1,12 +1,14 @@
 //! Which records are enriched anew, and what is sent for each.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::bail;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::cli::output::printable;
+use crate::cli::output::{count, printable};
 use crate::dead_letter::history::{Event, History, Replaced};
 use crate::queue::{Again, Held};
 use crate::record::SCHEMA;
@@ -71,12 +73,19 @@ pub(super) struct Sieve<'a> {
     digest: Option<String>,
     /// Whether the last one that was not chosen is no record of ours.
     pub was_foreign: bool,
+    /// The steps that records have, with digests of theirs, as far as they are needed to say what there is.
+    there: BTreeMap<String, BTreeSet<String>>,
+    /// How many records are of the time that is asked for.
+    in_time: u64,
 }
+
+/// How many steps are named where none is the one that is asked for, and how many digests of each.
+const NAMED: usize = 12;
 
 impl<'a> Sieve<'a> {
     /// Takes records from before this moment.
     pub(super) fn new(arguments: &'a Arguments, before: Timestamp) -> Self {
-        Self { arguments, before, digest: None, was_foreign: false }
+        Self { arguments, before, digest: None, was_foreign: false, there: BTreeMap::new(), in_time: 0 }
     }
 
     /// What is to be sent for a record; none when it is not chosen.
@@ -89,6 +98,7 @@ impl<'a> Sieve<'a> {
         let Some(Record { id, alert, verdict, pipeline, .. }) = record.filter(|_| !self.was_foreign) else {
             return Ok(None);
         };
+        self.note(&pipeline.steps);
         // What this command, or one before it that was killed, has sent is from its clock; the rest is from the hosts' clocks.
         let sent = pipeline.history.events().iter().rev().find_map(|event| match event {
             Event::Replaced(replaced) => Some(replaced.replaced_at),
@@ -98,10 +108,13 @@ impl<'a> Sieve<'a> {
         if made >= self.before || self.arguments.since.is_some_and(|since| pipeline.finished < since) {
             return Ok(None);
         }
+        self.in_time += 1;
         let Some(step) = self.step(&pipeline.steps)? else { return Ok(None) };
         let word = |word: fn(&Step) -> &String| step.as_ref().map(word).filter(|word| !word.is_empty()).cloned();
+        let first_received = pipeline.history.first_received().unwrap_or(pipeline.received).min(pipeline.received);
         let replaced = Replaced {
             replaced_at: Timestamp::now(),
+            first_received: Some(first_received),
             finished: Some(pipeline.finished),
             verdict: verdict.label,
             score: verdict.score,
@@ -115,10 +128,50 @@ impl<'a> Sieve<'a> {
             held: held.clone(),
             id,
             attempts: pipeline.attempts,
-            first_seen: pipeline.received,
+            first_seen: first_received,
             history: pipeline.history.and_replaced(replaced),
         };
         Ok(Some(Chosen { again, version: step.map(|step| [step.step, step.plugin, step.version, step.sha256]) }))
+    }
+
+    /// Remembers what a record has, so that somebody who asks for what is not there can be told what is.
+    fn note(&mut self, steps: &[Step]) {
+        for Step { step, sha256, .. } in steps {
+            if self.there.len() >= NAMED && !self.there.contains_key(step) {
+                continue;
+            }
+            let digests = self.there.entry(step.clone()).or_default();
+            if digests.len() < NAMED && !sha256.is_empty() {
+                digests.insert(sha256.get(..12).unwrap_or(sha256).to_owned());
+            }
+        }
+    }
+
+    /// Why none of so many records was chosen.
+    pub(super) fn why_none(&self, records: u64) -> String {
+        let Arguments { step, digest, .. } = self.arguments;
+        let records = count(records, "record");
+        if self.in_time == 0 {
+            return format!("nothing fits: none of {records} is of that time");
+        }
+        let asked = match (step, digest) {
+            (Some(step), Some(digest)) => format!("the step \"{}\" by the digest {digest}", printable(step)),
+            (Some(step), None) => format!("the step \"{}\"", printable(step)),
+            (None, Some(digest)) => format!("the digest {digest}"),
+            (None, None) => return format!("nothing fits in {records}"),
+        };
+        let one = |(step, digests): (&String, &BTreeSet<String>)| {
+            let digests: Vec<_> = digests.iter().map(|digest| printable(digest)).collect();
+            format!(
+                "{} ({})",
+                printable(step),
+                if digests.is_empty() { "absent".to_owned() } else { digests.join(", ") }
+            )
+        };
+        let there: Vec<_> = self.there.iter().map(one).collect();
+        let there = if there.is_empty() { "no step at all".to_owned() } else { there.join(", ") };
+        let more = if self.there.len() >= NAMED { ", and perhaps more" } else { "" };
+        format!("nothing fits: no record has {asked}; the store has {there}{more}")
     }
 
     /// The step for which a record is chosen: none inside where no step is asked for, none at all where it does not fit.
@@ -208,9 +261,21 @@ mod tests {
         assert_eq!((&again.id[..], &again.alert[..], again.attempts), ("a", &b"{\"id\":\"a\"}"[..], 2));
         assert_eq!(version.unwrap()[3], "aaaaaaaa11");
         let told = serde_json::to_value(&again.history).unwrap();
-        let expected = json!({"finished": EARLY, "verdict": "benign", "score": 7, "step": "geo", "plugin": "geo",
+        let expected = json!({"finished": EARLY, "first_received": EARLY, "verdict": "benign", "score": 7, "step": "geo", "plugin": "geo",
             "version": "0.1.0", "sha256": "aaaaaaaa11", "replaced_at": told[0]["replaced_at"]});
         assert_eq!(told, json!([expected]));
+    }
+
+    #[test]
+    fn when_the_alert_first_arrived_is_not_forgotten_however_often_it_is_enriched_anew() {
+        let all = Arguments { all: true, ..Arguments::default() };
+        // The last ten of many, none of which is the first.
+        let again = json!([{"replaced_at": EARLY, "first_received": "2025-12-31T00:00:00Z"}, {"replaced_at": EARLY}]);
+        let sent = chosen(&all, &record(EARLY, &[], &again)).unwrap().unwrap().again;
+        let first: Timestamp = "2025-12-31T00:00:00Z".parse().unwrap();
+        assert_eq!((sent.first_seen, sent.history.first_received()), (first, Some(first)));
+        let told = serde_json::to_value(&sent.history).unwrap();
+        assert_eq!(told[2]["first_received"], "2025-12-31T00:00:00Z");
     }
 
     #[test]
@@ -241,6 +306,29 @@ mod tests {
             let held = Held { key: "1-0".into(), bytes: Some(bytes.into()) };
             assert!(sieve.choose(&held).unwrap().is_none() && sieve.was_foreign, "{bytes}");
         }
+    }
+
+    #[test]
+    fn whoever_asks_for_what_is_not_there_is_told_what_is() {
+        let why = |arguments: &Arguments, records: &[Held]| {
+            let mut sieve = Sieve::new(arguments, "2026-01-02T00:00:00Z".parse().unwrap());
+            for held in records {
+                assert!(sieve.choose(held).unwrap().is_none());
+            }
+            sieve.why_none(records.len() as u64)
+        };
+        let held = record(EARLY, &[("geo", "aaaaaaaa1111222233"), ("asset\u{1b}", "")], &json!([]));
+        let typo = Arguments { step: Some("nosuch".into()), ..Arguments::default() };
+        let said = why(&typo, std::slice::from_ref(&held));
+        assert!(said.contains("no record has the step \"nosuch\"") && said.contains("geo (aaaaaaaa1111)"), "{said}");
+        assert!(said.contains("asset\\u{1b} (absent)"), "{said}");
+        let digest = Arguments { digest: Some("12345678".into()), ..Arguments::default() };
+        assert!(why(&digest, &[held]).contains("the digest 12345678"));
+        let late = [record(LATE, &[("geo", "aa")], &json!([]))];
+        assert!(why(&typo, &late).contains("none of 1 record is of that time"));
+        // A store of attackers' steps fills no screen.
+        let many: Vec<_> = (0..99).map(|n| record(EARLY, &[(&format!("s{n}"), "aa")], &json!([]))).collect();
+        assert_eq!(why(&typo, &many).matches("(aa)").count(), NAMED);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 
 use super::cells::{self, Column, Side};
 use super::readings::{Rates, Reading, StepRates};
-use crate::admin::api::report::{DeadReason, Step, Table};
+use crate::admin::api::report::{Alarm, DeadReason, Step, Table};
 use crate::cli::output::{duration, grouped, printable, rough};
 
 /// How many alarms, rows of dead letters, and events there are at most.
@@ -25,9 +25,15 @@ const GOOD: Style = Style::new().fg(Color::Green);
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 const HEAD: Style = Style::new().add_modifier(Modifier::BOLD);
 
-/// The page of a reading, for lines of this many columns. `at` is where the host was asked.
-pub fn page(at: &str, reading: &Reading, rates: Option<&Rates>, width: usize) -> Vec<Line<'static>> {
-    let mut lines = header(at, reading, rates, width);
+/// The page of a host that is starting.
+pub fn none_yet(at: &str, width: usize) -> Vec<Line<'static>> {
+    let who = vec![Span::styled("dossier", HEAD), Span::raw(format!(" at {at}   ")), Span::styled("STARTING", ODD)];
+    vec![cut(who, width)]
+}
+
+/// The page of a reading, for lines of this many columns. `at` is where the host was asked, and `answers` whether it still does.
+pub fn page(at: &str, reading: &Reading, rates: Option<&Rates>, answers: bool, width: usize) -> Vec<Line<'static>> {
+    let mut lines = header(at, reading, rates, answers, width);
     for (part, what) in &reading.status.problems {
         lines.push(cut(vec![Span::styled(format!("{}: {}", printable(part), printable(what)), BAD)], width));
     }
@@ -93,9 +99,13 @@ fn seconds(seconds: f64) -> String {
     Duration::try_from_secs_f64(seconds).map_or_else(|_| "for ever".to_owned(), duration)
 }
 
-fn header(at: &str, reading: &Reading, rates: Option<&Rates>, width: usize) -> Vec<Line<'static>> {
+fn header(at: &str, reading: &Reading, rates: Option<&Rates>, answers: bool, width: usize) -> Vec<Line<'static>> {
     let status = &reading.status;
-    let (word, style) = if status.ready { ("ready", GOOD) } else { ("NOT READY", BAD.add_modifier(Modifier::BOLD)) };
+    let (word, style) = match (answers, status.ready) {
+        (false, _) => ("NO ANSWER", BAD.add_modifier(Modifier::BOLD)),
+        (true, false) => ("NOT READY", BAD.add_modifier(Modifier::BOLD)),
+        (true, true) => ("ready", GOOD),
+    };
     let name = match status.queue.kind.as_str() {
         "redis" => format!("stream {}", printable(&status.queue.name)),
         _ => format!("directory {}", printable(&status.queue.name)),
@@ -136,6 +146,8 @@ fn header(at: &str, reading: &Reading, rates: Option<&Rates>, width: usize) -> V
         ("stored", alerts.stored + alerts.conflicts),
         ("dead", alerts.dead),
         ("stored before", alerts.duplicates),
+        ("enriched anew", alerts.replaced),
+        ("kept as they were", alerts.kept),
         ("beside another", alerts.conflicts),
         ("taken over", alerts.lost),
     ];
@@ -188,7 +200,7 @@ fn backlog(reading: &Reading, rates: Option<&Rates>) -> Vec<Vec<Span<'static>>> 
 
 /// The alarms, each with what to do; the gravest first.
 fn alarms(reading: &Reading, width: usize) -> Vec<Line<'static>> {
-    let alarms = &reading.alarms.alarms;
+    let alarms = folded(&reading.alarms.alarms);
     if alarms.is_empty() {
         return Vec::new();
     }
@@ -218,6 +230,22 @@ fn alarms(reading: &Reading, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
+/// Of one kind that is only worth knowing, one line for all.
+fn folded(alarms: &[Alarm]) -> Vec<Alarm> {
+    let mut folded: Vec<Alarm> = Vec::new();
+    for alarm in alarms {
+        let same = |other: &&mut Alarm| alarm.severity == "info" && other.alarm == alarm.alarm;
+        match folded.iter_mut().find(same) {
+            Some(other) => {
+                other.subject = format!("{}, {}", other.subject, alarm.subject);
+                other.detail.clone_from(&alarm.remedy);
+            }
+            None => folded.push(alarm.clone()),
+        }
+    }
+    folded
+}
+
 fn steps(reading: &Reading, rates: Option<&Rates>, width: usize) -> Vec<Line<'static>> {
     let columns = [
         Column::new("STEP", Side::Left, 13, 0),
@@ -241,7 +269,7 @@ fn step_cells(step: &Step, rates: Option<&StepRates>) -> Vec<Span<'static>> {
     let name = printable(&step.step);
     let absent = step.version.is_none();
     let failed: Vec<_> = {
-        let mut failures: Vec<_> = step.failures().filter(|(_, count)| *count > 0).collect();
+        let mut failures: Vec<_> = step.failures().collect();
         failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let retries = (step.retries > 0).then_some(("retried", step.retries));
         failures

@@ -159,7 +159,7 @@ impl History {
     /// Alerts added and finished in a second, by all hosts.
     fn queue(&self, old: &Reading, new: &Reading, over: f64) -> (Option<f64>, Option<f64>) {
         if let (Some(old), Some(new)) = (&old.status.queue.flow, &new.status.queue.flow) {
-            let left = |flow: &crate::admin::api::report::Flow| flow.stored + flow.dead + flow.duplicates;
+            let left = |flow: &crate::admin::api::report::Flow| flow.stored + flow.dead + flow.duplicates + flow.kept;
             return (Some(rise(old.added, new.added, over)), Some(rise(left(old), left(new), over)));
         }
         let finished = rise(done(&old.status), done(&new.status), over);
@@ -178,7 +178,7 @@ impl History {
 /// The alerts that this host let go of.
 fn done(status: &Status) -> u64 {
     let alerts = &status.alerts;
-    alerts.stored + alerts.conflicts + alerts.duplicates + alerts.dead
+    alerts.stored + alerts.conflicts + alerts.duplicates + alerts.replaced + alerts.kept + alerts.dead
 }
 
 fn steps(old: &Reading, new: &Reading, over: f64) -> BTreeMap<String, StepRates> {
@@ -240,13 +240,15 @@ pub(super) mod tests {
                         oldest_seconds: Some(3.25),
                         finished,
                     }),
-                    flow: flow.map(|added| Flow { added, stored: finished, dead: 0, duplicates: 0 }),
+                    flow: flow.map(|added| Flow { added, stored: finished, dead: 0, duplicates: 0, kept: 0 }),
                 },
                 alerts: Alerts {
                     in_flight: 3,
                     stored: finished,
                     conflicts: 0,
                     duplicates: 0,
+                    replaced: 0,
+                    kept: 0,
                     dead: 0,
                     lost: 0,
                     verdicts: BTreeMap::new(),
@@ -315,6 +317,22 @@ pub(super) mod tests {
         assert_eq!((rates.added, rates.empty_in_seconds), (Some(200.0), None));
         let unmeasured = history([reading(10.0, 1_000, 500, None), reading(11.0, 1_100, 500, None)]);
         assert!(!unmeasured.is_telling(0.0), "the host has not measured again");
+    }
+
+    #[test]
+    fn what_is_enriched_anew_leaves_the_queue_as_well() {
+        let later = |flow: Option<u64>| {
+            let mut later = reading(12.0, 1_000, 0, flow);
+            (later.status.alerts.replaced, later.status.alerts.kept, later.status.alerts.duplicates) = (60, 30, 10);
+            if let Some(flow) = &mut later.status.queue.flow {
+                (flow.stored, flow.kept, flow.duplicates) = (1_060, 30, 10);
+            }
+            later
+        };
+        for flow in [None, Some(0)] {
+            let rates = history([reading(10.0, 1_000, 0, flow), later(flow)]).rates().unwrap();
+            assert_eq!((rates.finished_here, rates.finished), (50.0, Some(50.0)));
+        }
     }
 
     #[test]

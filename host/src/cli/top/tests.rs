@@ -151,4 +151,44 @@ fn a_host_that_went_away_is_said_to_be_gone_and_its_last_picture_stays() {
         "{lines:#?}"
     );
     assert!(lines.join("\n").contains("backlog 13,003"));
+    assert!(lines[0].contains("NO ANSWER") && !lines[0].to_lowercase().contains("ready"), "{lines:#?}");
+}
+
+#[test]
+fn a_host_that_is_starting_is_waited_for() {
+    let error = AskError::Starting { at: "127.0.0.1:9464".into() };
+    let mut view = View { trouble: Some((error, Instant::now())), ..View::default() };
+    let lines = shown(&mut view, 80, 24);
+    assert_eq!(lines[0], "dossier at 127.0.0.1:9464   STARTING");
+    assert!(lines[23].starts_with("the host at 127.0.0.1:9464 is starting"), "{lines:#?}");
+}
+
+#[test]
+fn alarms_that_are_only_worth_knowing_share_a_line() {
+    let mut reading = night().last().unwrap().clone();
+    let of = |alarm: &str, severity: &str, subject: &str| Alarm {
+        alarm: alarm.into(),
+        severity: severity.into(),
+        subject: subject.into(),
+        ..reading.alarms.alarms[0].clone()
+    };
+    let mut alarms = vec![of("table-stale", "warning", "a"), of("table-stale", "warning", "b")];
+    alarms.extend(["geo", "asset", "verdict"].map(|plugin| of("plugin-on-probation", "info", plugin)));
+    reading.alarms.alarms = alarms;
+    let lines: Vec<_> = page("here", &reading, None, true, 120).iter().map(ToString::to_string).collect();
+    let with = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+    assert_eq!((with("table-stale"), with("plugin-on-probation geo, asset, verdict for")), (2, 1), "{lines:#?}");
+    assert_eq!(with("plugin-on-probation"), 1, "{lines:#?}");
+}
+
+#[test]
+fn what_was_enriched_anew_is_counted() {
+    let mut reading = night().last().unwrap().clone();
+    let lines = |reading: &Reading| {
+        page("here", reading, None, true, 200).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert!(!lines(&reading).contains("anew") && !lines(&reading).contains("kept"));
+    (reading.status.alerts.replaced, reading.status.alerts.kept) = (6_000, 7);
+    let shown = lines(&reading);
+    assert!(shown.contains("6,000 enriched anew") && shown.contains("7 kept as they were"), "{shown}");
 }

@@ -112,6 +112,14 @@ impl Folders {
         Ok(Resent::Sent)
     }
 
+    /// The file in `pending` that is to replace the record under an id, if there is one.
+    pub(super) fn sent_again(&self, id: &str) -> io::Result<Option<String>> {
+        let stem = alert::file_stem(id);
+        let name = format!("{stem}{NAME}");
+        let is_there = files::stamp(&self.pending.join(&name))?.is_some() && files::stamp(&self.mark(&stem))?.is_some();
+        Ok(is_there.then_some(name))
+    }
+
     /// What a file in `pending` replaces, if it is such an alert; or why that cannot be read.
     pub(super) fn replaced_by(&self, name: &OsStr) -> Option<Result<Mark, String>> {
         let stem = name.to_str()?.strip_suffix(NAME)?;

@@ -267,6 +267,7 @@ fn guess(json: &Path, failed: SystemTime, limit: u64, why: &str) -> io::Result<D
     Ok(DeadLetter {
         schema: SCHEMA,
         id: bytes.as_deref().and_then(super::said_id),
+        entry: None,
         reason,
         detail: format!("{why}; look at the alert, then replay it or drop it"),
         step: None,

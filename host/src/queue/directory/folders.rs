@@ -71,7 +71,10 @@ impl Folders {
     pub(super) fn look(&self) -> Vec<Observation> {
         let problems = self.problems();
         let fine = problems.is_empty();
-        let mut all: Vec<_> = problems.into_iter().map(|problem| Observation::broken(problem, "")).collect();
+        let mut all: Vec<_> = problems
+            .into_iter()
+            .map(|problem| Observation::broken_as_told(&problem, "look at its disk, its owner and its mode"))
+            .collect();
         if fine {
             all.push(Observation::fine(format!("{} can be read and written", self.root.display())));
             let there = self.all().into_iter().filter(|folder| folder.is_dir()).count();

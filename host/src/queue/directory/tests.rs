@@ -152,6 +152,7 @@ fn dead(delivery: Delivery) -> Settled {
     let letter = DeadLetter {
         schema: SCHEMA,
         id,
+        entry: Some(delivery.entry.clone()),
         reason,
         detail,
         step: None,

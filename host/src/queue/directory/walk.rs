@@ -77,6 +77,17 @@ fn page(folder: &std::path::Path, place: Place, state: State) -> io::Result<(Sta
     Ok((State::Within(listing), page))
 }
 
+/// The record whose file has this name.
+pub(super) fn named(folders: &Folders, name: &str) -> io::Result<Option<Held>> {
+    // A name and no path.
+    let is_name = name.ends_with(".json") && !name.starts_with('.') && !name.contains(['/', '\0']) && name.len() <= 255;
+    if !is_name {
+        return Ok(None);
+    }
+    let bytes = files::read_plain(&folders.processed.join(name), u64::MAX)?;
+    Ok(bytes.map(|bytes| Held { key: name.to_owned(), bytes: Some(Bytes::from(bytes)) }))
+}
+
 /// The records under an id whose file is named by it, and beside it. Only names are looked at but for those.
 pub(super) fn beside(folders: &Folders, stem: &str, id: &str) -> io::Result<Vec<Held>> {
     let mut found = Vec::new();

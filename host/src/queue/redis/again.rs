@@ -35,7 +35,14 @@ impl Shared {
             Some(0) => Ok(Resent::Gone),
             Some(1) => Ok(Resent::Sent),
             Some(2) => Ok(Resent::Waits),
+            Some(3) => Ok(Resent::Refused),
             _ => Err(self.commands.nonsense("again.lua")),
         }
+    }
+
+    /// See [`crate::queue::Queue::sent_again`]. Whoever asks looks whether the entry is there.
+    pub(super) async fn sent_again(&self, record: &str) -> Result<Option<String>, QueueError> {
+        let answer = self.query(&self.commands, redis::cmd("HGET").arg(&self.keys.again).arg(record)).await?;
+        Ok(reply::text(answer))
     }
 }

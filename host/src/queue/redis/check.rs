@@ -9,20 +9,26 @@ use redis::{Cmd, Value};
 use super::keys::Keys;
 use super::link::Link;
 use super::reply;
-use crate::checkup::Observation;
+use crate::checkup::{NO_HOST, Observation};
 use crate::config::RedisConfig;
+
+/// What to do about a server that cannot be asked anything.
+const UNREACHED: &str = "see that redis-server runs there and lets this machine in (redis-cli -u URL ping), or mend url in [queue]; hosts wait \
+    until it is there, and go on by themselves";
 
 /// Looks at the server and at the keys of the queue.
 pub(super) async fn check(config: &RedisConfig, dlq_alarm: u64) -> Vec<Observation> {
     let link = match Link::new(config, Duration::from_secs(5)) {
         Ok(link) => link,
-        Err(error) => return vec![Observation::broken(error.to_string(), "")],
+        Err(error) => {
+            return vec![Observation::broken_as_told(&error.to_string(), "mend url in [queue], and the files of TLS")];
+        }
     };
     let info = match link.query(&redis::cmd("INFO")).await {
         Ok(info) => reply::text(info).unwrap_or_default(),
-        Err(error) => return vec![Observation::broken(link.error(&error).to_string(), "")],
+        Err(error) => return vec![Observation::broken_as_told(&link.error(&error).to_string(), UNREACHED)],
     };
-    let mut seen = server::look(&info, &config.stream, link.place());
+    let mut seen = server::look(&info, &config.stream, link.place(), snapshots(&link).await);
     if info.contains("cluster_enabled:1") && !link.is_cluster() {
         seen.push(Observation::broken(
             format!("redis at {} is a node of a Cluster, which may give the stream to another node", link.place()),
@@ -40,7 +46,10 @@ pub(super) async fn check(config: &RedisConfig, dlq_alarm: u64) -> Vec<Observati
                 format!("the key {key} is a {found}, but must be a {kind}"),
                 "rename it, or choose another stream in [queue]",
             )),
-            Err(problem) => seen.push(Observation::broken(problem, "")),
+            Err(problem) => seen.push(Observation::broken_as_told(
+                &problem,
+                "docs/reliability.md names what the user of url in [queue] must be allowed",
+            )),
         }
     }
     seen.extend(streams(&link, &keys, config, dlq_alarm).await);
@@ -62,6 +71,13 @@ async fn settings(link: &Link, info: &str) -> Option<Observation> {
     };
     let value = reply::texts(answer).and_then(|words| words.into_iter().nth(1))?;
     server::has_aof(info).then(|| server::flushing(&value, link.place()))
+}
+
+/// Whether the server writes snapshots by itself; none where it may not be asked.
+async fn snapshots(link: &Link) -> Option<bool> {
+    let answer = link.query(redis::cmd("CONFIG").arg("GET").arg("save")).await.ok()?;
+    let value = reply::texts(answer)?.into_iter().nth(1)?;
+    Some(!value.trim().is_empty())
 }
 
 /// Whether the server's clock is this machine's.
@@ -131,7 +147,7 @@ async fn hosts(link: &Link, keys: &Keys, config: &RedisConfig, waiting: u64) -> 
     }
     let hosts = |verb| if alive == 1 { format!("1 host {verb}s") } else { format!("{alive} hosts {verb}") };
     Some(match (alive, left) {
-        (0, 0) if waiting == 0 => Observation::note("no host takes alerts from the stream", "dossier run starts one"),
+        (0, 0) if waiting == 0 => Observation::note(NO_HOST, "dossier run starts one"),
         (0, left) => Observation::risk(
             format!(
                 "no host takes alerts from the stream, and {waiting} are there, {left} of them begun by hosts that are gone"

@@ -44,6 +44,11 @@ local function look_up(id)
   local value = own('GET', index .. id)
   if not value then return nil end
   local at, sha, entry, by = string.match(value, '^(%S+) (%S+) (%S+) (%S+)$')
+  if not at then
+    -- Somebody else's value. Whether this alert is stored cannot be known, so it waits until it is removed.
+    problem, alone = 'ERR the key ' .. index .. id .. ' holds no place of a record', true
+    error('stopped', 0)
+  end
   return {at = at, sha = sha, entry = entry, by = by}
 end
 

@@ -164,6 +164,9 @@ impl Shared {
         for key in keys {
             records.extend(self.indexed(&key).await?);
         }
+        if !records.iter().any(|held: &Held| held.key == id) {
+            records.extend(self.record_at(id).await?);
+        }
         Ok(Some(records))
     }
 
@@ -174,6 +177,11 @@ impl Shared {
         let Value::BulkString(place) = self.query(&self.commands, &command).await? else { return Ok(None) };
         let place = String::from_utf8_lossy(&place);
         let Some(entry) = place.split(' ').next().filter(|entry| is_entry(entry)) else { return Ok(None) };
+        self.record_at(entry).await
+    }
+
+    /// The record at an entry of the store; none when the text is no entry, too.
+    pub(super) async fn record_at(&self, entry: &str) -> Result<Option<Held>, QueueError> {
         let fields = self.fields(&self.keys.store, entry).await?.unwrap_or_default();
         let record = fields.into_iter().find(|(name, _)| name == "record").map(|(_, value)| value);
         Ok(record.map(|record| Held { key: entry.to_owned(), bytes: Some(record) }))
@@ -223,6 +231,7 @@ fn letter(value: Value) -> Option<Dead> {
         DeadLetter {
             schema: dead_letter::SCHEMA,
             id: None,
+            entry: None,
             reason: reason.parse().unwrap_or(Reason::NoAlert),
             detail: format!("its field \"dead\" describes no failure: {error}"),
             step: None,

@@ -63,7 +63,7 @@ impl Event for AlertFinished<'_> {
 
     fn tap(&self, taps: &Taps) {
         // What is stored now; a duplicate was shown when it was stored.
-        let stored = matches!(self.outcome, "stored" | "conflict");
+        let stored = matches!(self.outcome, "stored" | "conflict" | "replaced");
         let (Some(record), Some(id), true) = (self.record, self.id, stored) else { return };
         let wants = |wanted: &Wanted| match wanted {
             Wanted::Records(verdict) => verdict.is_none_or(|verdict| self.verdict == Some(verdict)),
@@ -76,8 +76,9 @@ impl Event for AlertFinished<'_> {
         let (reason, detail) = self.reason.filter(|_| self.outcome == "dead")?;
         let step = self.step.unwrap_or_default();
         let whose = if step.is_empty() { String::new() } else { format!("{step}: ") };
-        let id = self.id.unwrap_or(self.entry);
-        Noted::error("alert dead", format!("{reason} {step}"), format!("{whose}{reason}: {detail} (alert {id})"))
+        // What could not be decoded has no id of its own; `dossier explain` knows it by its entry.
+        let which = self.id.map_or_else(|| format!("entry {}", self.entry), |id| format!("alert {id}"));
+        Noted::error("alert dead", format!("{reason} {step}"), format!("{whose}{reason}: {detail} ({which})"))
     }
 
     fn log(&self) {

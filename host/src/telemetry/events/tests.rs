@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::*;
 use crate::dead_letter::Reason;
-use crate::record::{Label, StepFacts, StepTrace};
+use crate::record::{Label, Record, StepFacts, StepTrace};
 use crate::telemetry::alarms::{Kind, Severity};
 use crate::telemetry::logging::tests::{captured, json_lines};
 use crate::telemetry::metrics::tests::parse;
 use crate::telemetry::relay::Relayed;
+use crate::telemetry::tap::{Taps, Wanted};
 use crate::telemetry::{Event, Telemetry};
 
 const TOOK: Duration = Duration::from_micros(812);
@@ -269,4 +270,39 @@ fn an_event_that_was_relayed_counts_and_says_what_it_would_have_said_at_once() {
     assert_eq!(counted(&here), counted(&there));
     assert_eq!(counted(&away), counted(&Telemetry::default()), "counted twice");
     assert!(counted(&here).iter().any(|(series, count)| series.starts_with("dossier_step_calls") && *count > 0.0));
+}
+
+#[tokio::test]
+async fn a_tap_shows_what_takes_the_place_of_a_record_as_well() {
+    let taps = Arc::new(Taps::default());
+    let reader = taps.open(Wanted::Records(None), None).unwrap();
+    let record = |id: &str| Record { id: id.into(), sha256: [0; 32], rest: ",\"alert\":{}}".into() };
+    for outcome in ["duplicate", "kept", "stored", "conflict", "replaced"] {
+        AlertFinished { id: Some(outcome), record: Some(&record(outcome)), ..finished(outcome) }.tap(&taps);
+    }
+    for outcome in ["stored", "conflict", "replaced"] {
+        let line: Value = serde_json::from_slice(&reader.next().await.unwrap()).unwrap();
+        assert_eq!(line["record"]["id"], outcome);
+    }
+}
+
+#[test]
+fn what_became_of_alerts_is_counted_whatever_verdict_they_have() {
+    let telemetry = Telemetry::default();
+    for verdict in [None, Some(Label::Benign), Some(Label::Malicious)] {
+        for outcome in ["stored", "conflict", "duplicate", "replaced", "kept", "dead", "lost"] {
+            telemetry.emit(&AlertFinished { verdict, ..finished(outcome) });
+        }
+    }
+    let alerts = telemetry.alerts();
+    let counts =
+        [alerts.stored, alerts.conflicts, alerts.duplicates, alerts.replaced, alerts.kept, alerts.dead, alerts.lost];
+    assert_eq!((counts, alerts.finished()), ([3; 7], 18), "all but those that others took over");
+}
+
+#[test]
+fn what_has_no_id_is_called_an_entry() {
+    let event = |id| AlertFinished { id, reason: Some((Reason::Malformed, "line 1")), ..finished("dead") };
+    assert!(event(None).noted().unwrap().text.ends_with("(entry 1-0)"));
+    assert!(event(Some("a-1")).noted().unwrap().text.ends_with("(alert a-1)"));
 }

@@ -341,6 +341,7 @@ mod tests {
         let letter = DeadLetter {
             schema: crate::dead_letter::SCHEMA,
             id: Some("a".into()),
+            entry: Some("1-0".into()),
             reason: Reason::Trap,
             detail: "it\ntrapped".into(),
             step: Some(step),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::checkup::Observation;
+use crate::checkup::{NEVER_SAVED, Observation};
 
 /// The oldest version that has all commands that are used.
 const VERSION: (u32, u32) = (6, 2);
@@ -34,8 +34,8 @@ pub(super) fn has_aof(info: &str) -> bool {
     Info(info).field("aof_enabled") == "1"
 }
 
-/// What the server says of itself.
-pub(super) fn look(info: &str, stream: &str, place: &str) -> Vec<Observation> {
+/// What the server says of itself. `snapshots`: whether it writes some, where that is known.
+pub(super) fn look(info: &str, stream: &str, place: &str, snapshots: Option<bool>) -> Vec<Observation> {
     let info = Info(info);
     let mut seen = vec![version(&info, place)];
     if matches!(info.field("role"), "slave" | "replica") {
@@ -48,7 +48,7 @@ pub(super) fn look(info: &str, stream: &str, place: &str) -> Vec<Observation> {
             format!("give the stream a hash tag, stream = \"{{{stream}}}\", so that its keys stay together"),
         ));
     }
-    seen.extend(persistence(&info, place));
+    seen.extend(persistence(&info, place, snapshots));
     seen.extend(replicas(&info, place));
     seen
 }
@@ -73,16 +73,20 @@ fn memory(info: &Info<'_>, place: &str) -> Vec<Observation> {
     let most = info.number("maxmemory").unwrap_or(0);
     if !matches!(policy, "noeviction" | "") {
         let next = "set it to noeviction: CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE";
+        // Streams have no end of their own, so those policies spare them.
+        let what = if policy.starts_with("volatile-") {
+            "what has an end of its own: leases of hosts, and the index that keeps alerts from being stored twice"
+        } else {
+            "whole streams: alerts, records and dead letters"
+        };
         seen.push(if most > 0 {
             Observation::broken(
-                format!(
-                    "redis at {place} evicts keys when its memory is full (maxmemory-policy {policy}), alerts and records too"
-                ),
-                "set it to noeviction",
+                format!("redis at {place} evicts keys when its memory is full (maxmemory-policy {policy}): {what}"),
+                next,
             )
         } else {
             Observation::note(
-                format!("maxmemory-policy is {policy}: it would evict alerts and records once maxmemory is set, which it is not"),
+                format!("maxmemory-policy is {policy}: once maxmemory is set, which it is not, it would evict {what}"),
                 next,
             )
         });
@@ -105,7 +109,7 @@ fn memory(info: &Info<'_>, place: &str) -> Vec<Observation> {
     seen
 }
 
-fn persistence(info: &Info<'_>, place: &str) -> Vec<Observation> {
+fn persistence(info: &Info<'_>, place: &str, snapshots: Option<bool>) -> Vec<Observation> {
     let mut seen = Vec::new();
     if info.field("loading") == "1" {
         seen.push(Observation::risk(
@@ -121,6 +125,13 @@ fn persistence(info: &Info<'_>, place: &str) -> Vec<Observation> {
                 "look at its log and its disk; until then it refuses writes, and nothing is stored",
             ));
         }
+        return seen;
+    }
+    if snapshots == Some(false) {
+        seen.push(Observation::broken(
+            format!("redis at {place} has no append-only file (appendonly no) and writes no snapshots (save \"\"): {NEVER_SAVED}"),
+            "CONFIG SET appendonly yes, then CONFIG REWRITE",
+        ));
         return seen;
     }
     let changes = info.number("rdb_changes_since_last_save").unwrap_or(0);
@@ -211,13 +222,13 @@ mod tests {
         connected_slaves:1\r\nmin_slaves_good_slaves:1\r\nuptime_in_seconds:90\r\n";
 
     fn found(info: &str, gravity: Gravity) -> Vec<String> {
-        let seen = look(info, "alerts", "here");
+        let seen = look(info, "alerts", "here", None);
         seen.into_iter().filter(|one| one.gravity == gravity).map(|one| one.line()).collect()
     }
 
     #[test]
     fn a_server_that_is_as_it_should_be_has_nothing_to_be_told() {
-        let seen = look(GOOD, "alerts", "here");
+        let seen = look(GOOD, "alerts", "here", Some(false));
         assert!(seen.iter().all(|one| one.gravity == Gravity::Fine), "{seen:?}");
     }
 
@@ -233,6 +244,12 @@ mod tests {
                 "noeviction",
             ),
             ("maxmemory_policy:noeviction", "maxmemory_policy:allkeys-lru", Gravity::Note, "noeviction"),
+            (
+                "maxmemory:0\r\nmaxmemory_policy:noeviction",
+                "maxmemory:99\r\nmaxmemory_policy:volatile-ttl",
+                Gravity::Broken,
+                "index",
+            ),
             ("cluster_enabled:0", "cluster_enabled:1", Gravity::Broken, "hash tag"),
             ("aof_enabled:1", "aof_enabled:0", Gravity::Risk, "appendonly yes"),
             ("aof_last_write_status:ok", "aof_last_write_status:err", Gravity::Broken, "append-only"),
@@ -242,6 +259,20 @@ mod tests {
         ] {
             let found = found(&GOOD.replace(from, to), gravity);
             assert!(found.len() == 1 && found[0].contains(word), "{to}: {found:?}");
+            let is_volatile = to.contains("volatile");
+            assert!(!is_volatile || !found[0].contains("records") && found[0].contains("CONFIG REWRITE"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_writes_nothing_to_disk_is_told_apart_from_one_with_snapshots() {
+        let info = GOOD.replace("aof_enabled:1", "aof_enabled:0");
+        for (snapshots, gravity) in [(None, Gravity::Risk), (Some(true), Gravity::Risk), (Some(false), Gravity::Broken)]
+        {
+            let seen = look(&info, "alerts", "here", snapshots);
+            let problems: Vec<_> = seen.iter().filter(|one| one.gravity.is_problem()).collect();
+            assert!(problems.len() == 1 && problems[0].gravity == gravity, "{problems:?}");
+            assert_eq!(problems[0].what.ends_with(NEVER_SAVED), snapshots == Some(false), "{problems:?}");
         }
     }
 
