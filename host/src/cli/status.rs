@@ -68,11 +68,12 @@ pub async fn status<W: Write>(
     match (address, host) {
         (_, Some(Ok(Ready { ready, problems, notices, alarms }))) => {
             writeln!(out, "host       {}", if ready { "ready" } else { "not ready" })?;
+            let more = alarms.saturating_sub(notices.len() as u64);
             for (part, what) in problems.iter().chain(&folded(notices)) {
                 writeln!(out, "           {}: {}", printable(part), printable(what))?;
             }
-            if alarms > notices.len() as u64 {
-                writeln!(out, "           and {} more", count(alarms - notices.len() as u64, "alarm"))?;
+            if more > 0 {
+                writeln!(out, "           and {} more", count(more, "alarm"))?;
             }
         }
         (Some(address), Some(Err(AskError::NoAnswer { .. }))) => {

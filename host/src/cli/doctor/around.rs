@@ -207,7 +207,7 @@ mod tests {
         };
         let problems = ["plugins", "queue commit", "start", "host", "other"].map(|part| (part.into(), "x".into()));
         let notices = [("table-stale geo".into(), "old".into())];
-        let ready = Ready { ready: false, problems: problems.into(), notices: notices.into() };
+        let ready = Ready { ready: false, problems: problems.into(), notices: notices.into(), alarms: 0 };
         let address = "127.0.0.1:9464".parse().unwrap();
         let alarms: Vec<_> = Kind::ALL.iter().map(|kind| alarm(*kind)).collect();
         let seen = how_it_is(address, &ready, Some(&alarms));
