@@ -35,9 +35,9 @@ fn what_the_benchmark_aims_at_comes_to_figures() {
     let targets = report["targets"].as_array().unwrap();
     assert_eq!(targets.len(), 9, "{targets:?}");
     for target in targets {
-        // Memory may well shrink in a short run, and the others cannot be nothing.
-        let least = if target["what"].as_str().unwrap().starts_with("memory that grows") { f64::MIN } else { 0.0 };
-        assert!(target["figure"].as_f64().unwrap() > least, "{target}");
+        // Memory may well shrink in a short run, and beside other hosts, which share pages of the program; the others cannot be nothing.
+        let memory = target["unit"] == "MB";
+        assert!(memory || target["figure"].as_f64().unwrap() > 0.0, "{target}");
         assert!(target["at_most"].as_f64().unwrap() > 0.0, "{target}");
     }
     let tenths = report["tenths"].as_array().unwrap();
