@@ -157,7 +157,10 @@ fn compare(row: &mut Row<'_>, known: &mut Known) -> Result<()> {
             Same::All => *before == found,
             _ => essence(before) == essence(&found),
         };
-        ensure!(same, "row \"{}\" makes {found:?} of an alert that was {before:?} before", row.name);
+        let differs = before.iter().zip(&found).find(|(before, found)| before != found);
+        let [before, found] =
+            differs.map_or_else(Default::default, |(before, found)| [before, found].map(Value::to_string));
+        ensure!(same, "row \"{}\" has {found} where another has {before}", row.name);
     }
     Ok(())
 }
@@ -168,8 +171,10 @@ fn essence([observables, enrichment, verdict]: &[Value; 3]) -> Value {
         let one = |value: &Value| fields.iter().map(|field| value.pointer(field).cloned()).collect::<Vec<_>>();
         list.as_array().into_iter().flatten().map(|value| serde_json::json!(one(value))).collect()
     };
+    // Peers look addresses up and look for nothing else.
+    let addresses: Vec<_> = observables.as_array().into_iter().flatten().filter(|one| one["type"] == "ip").collect();
     serde_json::json!([
-        observables,
+        addresses,
         enrichment["ip-reputation"]["score"],
         each(&enrichment["ip-reputation"]["addresses"], &["/address", "/score", "/feeds/0/value"]),
         each(&enrichment["geo"]["addresses"], &["/address", "/country_code"]),

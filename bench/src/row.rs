@@ -55,8 +55,8 @@ impl Peers {
         let python = self.python.clone().map(Program::Python);
         let all = [
             ("vrl", "Vector's language, in dossier's loop", library(&self.vrl, ""), Same::Found),
-            ("extism", "extism, instances used again, in dossier's loop", library(&self.extism, ""), Same::All),
-            ("extism-fresh", "extism, fresh instances, in dossier's loop", library(&self.extism, "fresh"), Same::All),
+            ("extism", "extism, instances used again, in dossier's loop", library(&self.extism, ""), Same::Found),
+            ("extism-fresh", "extism, fresh instances, in dossier's loop", library(&self.extism, "fresh"), Same::Found),
             ("python", "a worker with redis-py and dicts", python, Same::Found),
         ];
         all.into_iter().filter_map(|(name, about, program, same)| Some((name, about, program?, same))).collect()
