@@ -97,10 +97,11 @@ fn a_file_that_was_emptied_or_has_lost_its_steps_changes_nothing() {
     let kind = Kind::Directory;
     let site = Site::new("");
     site.write("plugins/guest.wasm", &framed("guest", "(func $enrich (param i32))"));
-    site.write("live.toml", b"[[step]]\nplugin = \"guest\"\n");
+    let rest = "[admin]\naddress = \"127.0.0.1:0\"\n";
+    site.write("live.toml", format!("{rest}[[step]]\nplugin = \"guest\"\n").as_bytes());
     let host = start(&site);
     refused(&site, &host, "", "no [[step]] any more");
-    refused(&site, &host, "[http.api]\nurl = \"http://192.0.2.1:1\"\n", "no [[step]] any more");
+    refused(&site, &host, rest, "no [[step]] any more");
     let record = one(&kind, &site, 1);
     assert_eq!(record["pipeline"]["steps"][0]["step"], "guest", "{record}");
 }
