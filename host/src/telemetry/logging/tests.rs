@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::sync::LazyLock;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,7 +14,12 @@ use crate::telemetry::events::{EntriesLost, PluginSaid, QueueTrouble};
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
 
+/// While there is one subscriber, tracing keeps for each place that logs whether anybody wants it, as answered for the
+/// thread that came there first: another test's thread, which has none. Beside a second one it asks each time.
+static ANOTHER: LazyLock<tracing::Dispatch> = LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+
 fn logged(style: Style, emit: impl FnOnce()) -> String {
+    LazyLock::force(&ANOTHER);
     let mut file = tempfile::tempfile().expect("a file");
     let guard = LogGuard::start(file.try_clone().expect("a descriptor"), CAPACITY).expect("a thread");
     let subscriber = tracing_subscriber::registry().with(Lines { style, sink: guard.sink() });
