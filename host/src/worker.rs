@@ -113,8 +113,16 @@ struct Shared {
 
 /// What an alert holds from the read to the commit.
 struct Room {
-    _slot: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Takes another's, to be given back with its own: whoever waits for room is woken once then, and finds all of it.
+    fn add(&mut self, other: Self) {
+        self.slot.merge(other.slot);
+        self.bytes.merge(other.bytes);
+    }
 }
 
 impl Shared {
@@ -129,14 +137,14 @@ impl Shared {
     /// Room for this delivery, if there is some.
     fn room_now(&self, delivery: &Delivery) -> Option<Room> {
         let bytes = self.bytes.clone().try_acquire_many_owned(self.size(delivery)).ok()?;
-        Some(Room { _slot: self.slots.clone().try_acquire_owned().ok()?, _bytes: bytes })
+        Some(Room { slot: self.slots.clone().try_acquire_owned().ok()?, bytes })
     }
 
     /// Waits until there is room for this delivery. Whoever holds room gives it back by itself, so this ends.
     async fn room(&self, delivery: &Delivery) -> Option<Room> {
         // Neither semaphore is ever closed.
         let bytes = self.bytes.clone().acquire_many_owned(self.size(delivery)).await.ok()?;
-        Some(Room { _slot: self.slots.clone().acquire_owned().await.ok()?, _bytes: bytes })
+        Some(Room { slot: self.slots.clone().acquire_owned().await.ok()?, bytes })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Commits what is done, many alerts at a time, and only then tells of it. The one place where an alert leaves the queue.
+//! Commits what is done, many alerts at a time, and only then tells of it, while the next are committed. The one place where an alert leaves
+//! the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,6 +28,13 @@ pub(super) struct Settling {
     pub story: Story,
     /// The alert counts as in flight until it is committed.
     pub room: Room,
+}
+
+/// Alerts that are committed, to be told of.
+struct Ended {
+    alerts: Vec<(Settled, Story, Committed)>,
+    /// What they hold: whoever cannot write the log stops reading, so that what is in flight finds room for its lines.
+    _room: Option<Room>,
 }
 
 /// What the log tells of an alert.
@@ -58,11 +66,13 @@ pub(super) async fn run(
     let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health);
     let mut settling = Vec::with_capacity(batch);
     let mut refused = Refused { alerts: Vec::new(), again_at: Instant::now() };
-    loop {
+    let (ended, told) = mpsc::channel(1);
+    let teller = tokio::spawn(tell_all(shared.clone(), told));
+    let left_pending = 'commits: loop {
         tokio::select! {
             taken = finished.recv_many(&mut settling, batch) => {
                 if taken == 0 {
-                    return refused.alerts.len();
+                    break refused.alerts.len();
                 }
             }
             () = tokio::time::sleep_until(refused.again_at), if !refused.alerts.is_empty() => {}
@@ -83,40 +93,61 @@ pub(super) async fn run(
                 }
             }
             if abandon.is_cancelled() {
-                return settled.len() + finished.len() + refused.alerts.len();
+                break 'commits settled.len() + finished.len() + refused.alerts.len();
             }
         };
         failpoint!("commit-ended");
         trouble.over();
         // Only a change wakes the reader.
         shared.commits.send_if_modified(|work| !std::mem::replace(work, true));
-        let ends = settled.into_iter().zip(stories).zip(results).enumerate();
-        shared.telemetry.together(|| {
-            for (place, ((settled, (story, room)), committed)) in ends {
-                match committed {
-                    Committed::Refused(error) => {
-                        if place >= before {
-                            let (id, entry) = (story.id.as_deref(), settled.delivery.entry.as_str());
-                            story.masks.within(|| shared.telemetry.emit(&CommitRefused { id, entry, error: &error }));
-                        }
-                        let masks = story.masks.clone();
-                        refused.add(Settling { settled, story, room });
-                        let count = refused.alerts.len();
-                        let detail =
-                            format!("{count} cannot be committed and stay pending; the last: {}", masks.mask(&error));
-                        shared.telemetry.raise(Kind::CommitRefused, "", &detail);
-                    }
-                    committed => {
-                        shared.finished.fetch_add(1, Ordering::Relaxed);
-                        story.masks.within(|| tell(&shared, &settled, &story, &committed));
-                    }
+        let mut alerts = Vec::with_capacity(settled.len());
+        let mut rooms: Option<Room> = None;
+        for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate() {
+            let Committed::Refused(error) = committed else {
+                alerts.push((settled, story, committed));
+                match &mut rooms {
+                    Some(rooms) => rooms.add(room),
+                    None => rooms = Some(room),
                 }
+                continue;
+            };
+            if place >= before {
+                let (id, entry) = (story.id.as_deref(), settled.delivery.entry.as_str());
+                story.masks.within(|| shared.telemetry.emit(&CommitRefused { id, entry, error: &error }));
             }
-        });
+            let masks = story.masks.clone();
+            refused.add(Settling { settled, story, room });
+            let count = refused.alerts.len();
+            let detail = format!("{count} cannot be committed and stay pending; the last: {}", masks.mask(&error));
+            shared.telemetry.raise(Kind::CommitRefused, "", &detail);
+        }
+        shared.finished.fetch_add(alerts.len() as u64, Ordering::Relaxed);
+        if ended.send(Ended { alerts, _room: rooms }).await.is_err() {
+            break refused.alerts.len();
+        }
         shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
         if refused.alerts.is_empty() {
             shared.telemetry.clear(Kind::CommitRefused, "");
         }
+    };
+    drop(ended);
+    // Whatever made it end ends the committer as well.
+    if let Err(error) = teller.await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+    left_pending
+}
+
+/// Tells of what is committed, until nothing more is.
+async fn tell_all(shared: Arc<Shared>, mut ended: mpsc::Receiver<Ended>) {
+    while let Some(Ended { alerts, _room }) = ended.recv().await {
+        shared.telemetry.together(|| {
+            for (settled, story, committed) in &alerts {
+                story.masks.within(|| tell(&shared, settled, story, committed));
+            }
+        });
     }
 }
 
