@@ -2,14 +2,15 @@
 //! or an error. It never takes for ever.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dossier::config::{TableConfig, TableFormat};
 use dossier::tables::Table;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{Scratch, is_json};
 
-/// How long a file of a few kilobytes may take to be opened and asked.
+/// How much of the processor a file of a few kilobytes may take to be opened and asked.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Any bytes.
@@ -27,7 +28,7 @@ pub fn run(data: &[u8]) {
         max_age: None,
         line: 1,
     };
-    let begun = Instant::now();
+    let begun = busy();
     if let Ok(table) = Table::load(&config) {
         assert_eq!(table.sha256(), dossier::digest::sha256_hex(data));
         let v4 = [0, 0x0a01_0203, 0x7f00_0001, 0xc000_02c8, u32::MAX].map(|bits| Ipv4Addr::from(bits).to_string());
@@ -38,5 +39,11 @@ pub fn run(data: &[u8]) {
             }
         }
     }
-    assert!(begun.elapsed() < LONGEST, "it took {:?}", begun.elapsed());
+    let took = busy().saturating_sub(begun);
+    assert!(took < LONGEST, "it took {took:?}");
+}
+
+/// For how long this thread has had a processor: a machine that does other things as well is no find.
+fn busy() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
