@@ -24,6 +24,7 @@ use dossier::tables::Tables;
 use dossier::telemetry::events::HostStarted;
 use dossier::telemetry::{Telemetry, logging};
 use dossier::worker::Worker;
+use dossier::worker::compute::Compute;
 use dossier::worker::trial::local::InProcess;
 use dossier_sdk::{Scope, parse_address};
 use serde::Serialize;
@@ -53,7 +54,8 @@ pub fn run(file: &Path) -> Result<()> {
         let health = Arc::new(Health::default());
         // `dossier trial` would know nothing of these steps.
         let isolation = Arc::new(InProcess::new(config.clone(), telemetry.clone()));
-        let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop };
+        let compute = Compute::start()?;
+        let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, compute, stop };
         tokio::spawn(worker.run(false)).await??;
         Ok(log.close()?)
     })

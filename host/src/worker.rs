@@ -6,6 +6,7 @@
 //! committer and nowhere else. The worker knows neither which queue nor what a step is.
 
 mod committer;
+pub mod compute;
 mod lookout;
 mod sources;
 mod suspect;
@@ -16,12 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::compute::Compute;
 use self::trial::Isolation;
 use crate::admin::Health;
 use crate::config::Config;
@@ -56,6 +57,8 @@ pub struct Worker {
     pub health: Arc<Health>,
     /// Where suspects run.
     pub isolation: Arc<dyn Isolation>,
+    /// Where alerts are worked on.
+    pub compute: Compute,
     /// Cancelled when the host is to stop.
     pub stop: CancellationToken,
 }
@@ -98,6 +101,8 @@ struct Shared {
     /// Whether the last commit worked. Nothing is read while commits are refused: a server that is out of memory refuses to store,
     /// and would still hand out.
     commits: watch::Sender<bool>,
+    /// How many alerts are being worked on.
+    working: AtomicUsize,
     /// How many alerts in flight wait because each of them alone was refused.
     refused: AtomicUsize,
     /// How many alerts have come to their end here.
@@ -165,6 +170,7 @@ impl Worker {
             alone: RwLock::new(()),
             suspects: suspect::Suspects::new(self.isolation.clone()),
             commits: watch::Sender::new(true),
+            working: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             finished: AtomicU64::new(0),
             reading: AtomicBool::new(false),
@@ -293,11 +299,11 @@ impl Worker {
     ) {
         let common = self.common(shared, done, pipeline);
         // Enough tasks that no thread is left without one, few enough that they cost little.
-        let threads = Handle::current().metrics().num_workers();
+        let threads = self.compute.handle.metrics().num_workers();
         let share = deliveries.len().div_ceil(2 * threads).clamp(1, LARGEST_SHARE);
         let mut begin = |some: &mut Vec<_>| {
             if !some.is_empty() {
-                tasks.spawn(task::run_all(common.clone(), std::mem::take(some)));
+                tasks.spawn_on(task::run_all(common.clone(), std::mem::take(some)), &self.compute.handle);
             }
         };
         let mut some = Vec::with_capacity(share);

@@ -28,6 +28,7 @@ use crate::telemetry::redact::Redactor;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{Telemetry, logging};
 use crate::worker::Worker;
+use crate::worker::compute::Compute;
 use crate::worker::trial::process::Processes;
 
 /// How long to wait before the queue is tried again at start.
@@ -155,7 +156,8 @@ async fn work(
     };
     let reloads = AbortOnDropHandle::new(tokio::spawn(reloader.run(hangups)));
     let isolation = Arc::new(Processes::of_this_program(config.clone(), telemetry.clone()));
-    let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, stop };
+    let compute = Compute::start().context("cannot start the threads that alerts are worked on")?;
+    let worker = Worker { config, queue, pipeline, tables, telemetry, health, isolation, compute, stop };
     // On a thread of the runtime's: this one would have to be woken up for each read.
     let worker = AbortOnDropHandle::new(tokio::spawn(worker.run(until_empty)));
     worker.await.context("the worker broke off")??;

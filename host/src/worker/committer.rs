@@ -22,6 +22,9 @@ use crate::telemetry::traces::{Called, Trail};
 /// How long alerts wait that were refused alone, before they are tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long what is done waits for others that are worked on, at most: fewer and larger commits cost less, here and at the queue.
+const LINGER: Duration = Duration::from_millis(1);
+
 /// An alert that is done and not yet committed.
 pub(super) struct Settling {
     pub settled: Settled,
@@ -74,6 +77,14 @@ pub(super) async fn run(
                 if taken == 0 {
                     break refused.alerts.len();
                 }
+                let linger = Instant::now() + LINGER;
+                while settling.len() < batch && shared.working.load(Ordering::Relaxed) > 0 {
+                    let room = batch - settling.len();
+                    let more = finished.recv_many(&mut settling, room);
+                    if !tokio::time::timeout_at(linger, more).await.is_ok_and(|taken| taken > 0) {
+                        break;
+                    }
+                }
             }
             () = tokio::time::sleep_until(refused.again_at), if !refused.alerts.is_empty() => {}
         }
@@ -102,7 +113,8 @@ pub(super) async fn run(
         shared.commits.send_if_modified(|work| !std::mem::replace(work, true));
         let mut alerts = Vec::with_capacity(settled.len());
         let mut rooms: Option<Room> = None;
-        for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate() {
+        for (place, ((settled, (story, room)), committed)) in settled.into_iter().zip(stories).zip(results).enumerate()
+        {
             let Committed::Refused(error) = committed else {
                 alerts.push((settled, story, committed));
                 match &mut rooms {

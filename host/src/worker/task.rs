@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
@@ -38,6 +39,22 @@ pub(super) struct Common {
     pub done: mpsc::Sender<Settling>,
 }
 
+/// Counts an alert as worked on.
+struct Working<'a>(&'a AtomicUsize);
+
+impl<'a> Working<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Takes a few deliveries to their ends. One that has to wait holds up no other: most never wait, and go on in their order; the others
 /// go on whenever they can.
 pub(super) async fn run_all(common: Common, deliveries: Vec<(Delivery, Room)>) {
@@ -59,6 +76,7 @@ pub(super) async fn run_alone(common: Common, suspect: Delivery, room: Room, fir
 /// Takes one delivery to its end, or drops it when the host stops: it stays pending then.
 async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option<DropGuard>) {
     let Common { shared, pipeline, setup, tables, done } = common;
+    let working = Working::begin(&shared.working);
     let started = Instant::now();
     let received = Timestamp::now();
     let masks = match &delivery.body {
@@ -85,6 +103,7 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
     };
     story.masks = masks;
     let settling = Settling { settled: Settled { delivery, outcome }, story, room };
+    drop(working);
     // The committer is gone only when the host gives up; the alert stays pending then.
     let _ = done.send(settling).await;
 }

@@ -15,6 +15,7 @@ use dossier::pipeline::{Answer, Cost, Enricher, Failure, Given, LoadedStep, Pipe
 use dossier::queue::Queue;
 use dossier::tables::{Snapshot, Tables};
 use dossier::telemetry::Telemetry;
+use dossier::worker::compute::Compute;
 use dossier::worker::trial::local::InProcess;
 use dossier::worker::trial::{Case, Isolation, Progress, Trial, TrialError};
 use dossier::worker::{Worker, WorkerError};
@@ -242,6 +243,7 @@ pub async fn run_without_room() {
         isolation: Arc::new(NoRoom),
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
+        compute: Compute::start().expect("threads"),
         stop: CancellationToken::new(),
     };
     let ended = worker.run(true).await;
@@ -283,6 +285,7 @@ pub async fn run(story: Story) {
             }),
             telemetry,
             health: Arc::new(Health::default()),
+            compute: Compute::start().expect("threads"),
             stop: stop.clone(),
         };
         let fate = fates.next();
