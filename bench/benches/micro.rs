@@ -87,8 +87,8 @@ fn h_whole_pipeline_fresh(bencher: Bencher) {
 
 #[divan::bench]
 fn i_record(bencher: Bencher) {
-    let finished = FRESH.finished();
-    bencher.bench_local(|| FRESH.record(black_box(&finished)));
+    let (alert, finished) = (FRESH.decoded(), FRESH.finished());
+    bencher.bench_local(|| FRESH.record(black_box(&alert), black_box(&finished)));
 }
 
 #[divan::bench(sample_count = 50, sample_size = 1)]
@@ -105,7 +105,7 @@ fn j_commit_to_redis(bencher: Bencher) {
         .counter(ItemsCount::new(BATCH))
         .with_inputs(|| {
             let some: Vec<Bytes> = next.by_ref().take(BATCH).map(|n| alerts.nth(n).into()).collect();
-            stand.runtime.block_on(taken(queue.as_ref(), &some, &stand.record(&finished)))
+            stand.runtime.block_on(taken(queue.as_ref(), &some, &stand.record(&stand.decoded(), &finished)))
         })
         .bench_local_values(|settled| stand.runtime.block_on(queue.commit(&settled)).unwrap());
 }

@@ -69,6 +69,9 @@ pub struct Stand {
     /// The alert's bytes.
     pub alert: Bytes,
     pipeline: Arc<Pipeline>,
+    /// The same of the four plugins alone.
+    four: Arc<Pipeline>,
+    decoder: Decoder,
     _plugins: Plugins,
     _site: Site,
     _state: tempfile::TempDir,
@@ -99,7 +102,9 @@ impl Stand {
         let pipeline = pipeline.with_context(|| format!("plugins are missing: {:?}", health.problems()))?;
         let alert = Alerts::load()?.near(SIZE).into();
         let (_plugins, _site, _state) = (plugins, site, state);
-        Ok(Self { runtime, config, tables, telemetry, alert, pipeline, _plugins, _site, _state })
+        let four = pipeline.steps().iter().take(site::PLUGINS.len()).cloned().collect();
+        let (four, decoder) = (Arc::new(Pipeline::new(four)), Decoder::new(&config.alert));
+        Ok(Self { runtime, config, tables, telemetry, alert, pipeline, four, decoder, _plugins, _site, _state })
     }
 
     /// The alert, decoded.
@@ -107,7 +112,7 @@ impl Stand {
     /// # Panics
     /// The alert is none.
     pub fn decoded(&self) -> Alert {
-        let decoded = Decoder::new(&self.config.alert).decode(self.alert.clone(), Timestamp::UNIX_EPOCH);
+        let decoded = self.decoder.decode(self.alert.clone(), Timestamp::UNIX_EPOCH);
         decoded.unwrap_or_else(|error| panic!("the benchmark's alert: {error}"))
     }
 
@@ -125,8 +130,7 @@ impl Stand {
     /// # Panics
     /// It does not come to its end.
     pub fn finished(&self) -> Finished {
-        let four = self.pipeline.steps().iter().take(site::PLUGINS.len()).cloned().collect();
-        let (pipeline, alert) = (Arc::new(Pipeline::new(four)), Arc::new(self.decoded()));
+        let (pipeline, alert) = (Arc::clone(&self.four), Arc::new(self.decoded()));
         let mut run = Run::new(pipeline, self.tables.snapshot(), alert, Arc::clone(&self.telemetry));
         match self.runtime.block_on(run.advance()) {
             Progress::Done(finished) if finished.failure.is_none() => *finished,
@@ -143,7 +147,7 @@ impl Stand {
     }
 
     /// The record of an alert that came to its end.
-    pub fn record(&self, finished: &Finished) -> Record {
+    pub fn record(&self, alert: &Alert, finished: &Finished) -> Record {
         let provenance = Provenance {
             host: env!("CARGO_PKG_VERSION"),
             config_sha256: &self.config.sha256,
@@ -157,7 +161,7 @@ impl Stand {
             steps: &finished.steps,
         };
         let (observables, enrichment) = (&finished.observables, &finished.enrichment);
-        Record::new(&self.decoded(), observables, enrichment, &finished.verdict, &provenance)
+        Record::new(alert, observables, enrichment, &finished.verdict, &provenance)
     }
 
     /// Polls until the end without a scheduler in between, as an alert's task is polled that has nothing to wait for.

@@ -67,6 +67,7 @@ impl Project {
             say("Building dossier. The first time takes about ten minutes on two cores, most of it for wasmtime, the");
             say("WebAssembly runtime; every later build takes seconds.");
         }
+        make()?;
         done("cargo build", self.cargo(&["build", "--release", "--workspace"]).status())
     }
 
@@ -110,6 +111,19 @@ pub fn lints(project: &Project) -> Result<()> {
         return Ok(());
     }
     bail!("cargo fmt or cargo clippy is missing; type: rustup component add rustfmt clippy")
+}
+
+/// Sees to it that there is a `make`, with which the host's allocator is built.
+fn make() -> Result<()> {
+    let there = || quietly(Command::new("make").arg("--version"));
+    if there() {
+        return Ok(());
+    }
+    let by_hand = "make is not on PATH; install it (Debian, Ubuntu: sudo apt-get install make; Fedora: sudo dnf install make; \
+                   macOS: xcode-select --install) and run this again";
+    apt(&["make"]).context(by_hand)?;
+    ensure!(there(), by_hand);
+    Ok(())
 }
 
 /// Sees to it that there is a redis-server: on PATH, or from Debian's packages where this may install.
