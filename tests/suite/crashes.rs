@@ -79,7 +79,8 @@ fn killed(kind: &Kind, failpoint: &str) -> (u64, u64, usize) {
         // Another one may have been killed on it before.
         let _: String = server.ask(&["FLUSHALL"]).expect("FLUSHALL");
     }
-    let site = Site::new(&kind.config());
+    // More than one batch, however quick the steps are.
+    let site = Site::new(&format!("{}batch = 10\n", kind.config()));
     let sent = Sent::send(kind, &site, 0..20, 0..5);
     assert!(cut(&site, &["run", "--until-empty"], failpoint), "{failpoint} was not met");
     let status = site.status();

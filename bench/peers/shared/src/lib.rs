@@ -11,6 +11,10 @@ use serde_json::Value;
 
 pub use tables::Tables;
 
+/// What dossier has, and Vector as well.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What makes the part of a record of an alert.
 pub type Enrich = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>>>;
 
