@@ -115,32 +115,18 @@ pub fn lints(project: &Project) -> Result<()> {
 
 /// Sees to it that there is a `make`, with which the host's allocator is built.
 fn make() -> Result<()> {
-    let there = || quietly(Command::new("make").arg("--version"));
-    if there() {
-        return Ok(());
-    }
-    let by_hand = "make is not on PATH; install it (Debian, Ubuntu: sudo apt-get install make; Fedora: sudo dnf install make; \
-                   macOS: xcode-select --install) and run this again";
-    apt(&["make"]).context(by_hand)?;
-    ensure!(there(), by_hand);
-    Ok(())
+    need("make", "Fedora: sudo dnf install make; macOS: xcode-select --install")
 }
 
 /// Sees to it that there is a redis-server: on PATH, or from Debian's packages where this may install.
 pub fn redis() -> Result<()> {
-    let there = || quietly(Command::new("redis-server").arg("--version"));
-    if there() {
-        return Ok(());
+    if !answers("redis-server") {
+        say(
+            "Where there is an init system the package of redis-server also starts a Redis on 127.0.0.1:6379; the tests leave",
+        );
+        say("that alone and start servers of their own.");
     }
-    let by_hand = "redis-server is not on PATH; install it (Debian, Ubuntu: sudo apt-get install redis-server; \
-                   Fedora: sudo dnf install redis; macOS: brew install redis) and run this again";
-    say(
-        "Where there is an init system the package of redis-server also starts a Redis on 127.0.0.1:6379; the tests leave",
-    );
-    say("that alone and start servers of their own.");
-    apt(&["redis-server"]).context(by_hand)?;
-    ensure!(there(), by_hand);
-    Ok(())
+    need("redis-server", "Fedora: sudo dnf install redis; macOS: brew install redis")
 }
 
 /// Sees to it that there is a valgrind.
@@ -148,14 +134,23 @@ pub fn redis() -> Result<()> {
 /// # Errors
 /// There is none, and it may not be installed.
 pub fn valgrind() -> Result<()> {
-    let there = || quietly(Command::new("valgrind").arg("--version"));
-    if there() {
+    need("valgrind", "Fedora: sudo dnf install valgrind")
+}
+
+fn answers(program: &str) -> bool {
+    quietly(Command::new(program).arg("--version"))
+}
+
+/// Sees to it that there is a program, of Debian's package of the same name where this may install.
+fn need(program: &str, elsewhere: &str) -> Result<()> {
+    if answers(program) {
         return Ok(());
     }
-    let by_hand = "valgrind is not on PATH; install it (Debian, Ubuntu: sudo apt-get install valgrind; Fedora: sudo dnf install \
-                   valgrind) and run this again";
-    apt(&["valgrind"]).context(by_hand)?;
-    ensure!(there(), by_hand);
+    let by_hand = format!(
+        "{program} is not on PATH; install it (Debian, Ubuntu: sudo apt-get install {program}; {elsewhere}) and run this again"
+    );
+    apt(&[program]).with_context(|| by_hand.clone())?;
+    ensure!(answers(program), "{by_hand}");
     Ok(())
 }
 
