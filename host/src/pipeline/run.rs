@@ -1,11 +1,15 @@
 //! One alert's way through a pipeline: which step runs when, what is tried again, and what it comes to.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
+use futures_util::poll;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Answer, Cost, Failure, Given, LoadedStep, Pipeline, Stage, seen};
 use crate::alert::Alert;
@@ -15,6 +19,7 @@ use crate::record::{KnownStep, Label, StepTrace, Verdict};
 use crate::tables::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::{StepCalled, StepRetried};
+use crate::telemetry::redact::Masks;
 use crate::telemetry::traces::Called;
 
 /// The first wait before an unavailable step is called again; it doubles each time.
@@ -136,18 +141,17 @@ impl Run {
         if due.is_empty() {
             return;
         }
-        let pipeline = self.pipeline.clone();
         let traced = self.calls.is_some();
         let calls = due.iter().map(|&index| {
-            let given = self.given.clone();
-            let enricher = pipeline.steps[index].enricher.as_deref();
-            async move {
-                let enricher = enricher?;
+            let (pipeline, given) = (self.pipeline.clone(), self.given.clone());
+            on_its_own(async move {
+                let enricher = pipeline.steps[index].enricher.as_deref()?;
                 let began = traced.then(SystemTime::now);
                 Some((enricher.enrich(given).await, began))
-            }
+            })
         });
         let results = join_all(calls).await;
+        let pipeline = self.pipeline.clone();
         for (index, result) in due.into_iter().zip(results) {
             match result {
                 Some(((result, cost), began)) => self.settle(&pipeline.steps[index], index, result, (cost, began)),
@@ -261,6 +265,23 @@ impl Run {
             calls: self.calls.take().unwrap_or_default(),
             failure,
         }))
+    }
+}
+
+/// Does what can be done at once here, and the rest in a task of its own. Most calls are done at once. Those that compute for longer would
+/// take each other's time where they share a task, and so a thread, while the clock of each runs and other threads have nothing to do.
+async fn on_its_own<T: Send + 'static>(call: impl Future<Output = T> + Send + 'static) -> T {
+    let mut call = Box::pin(Masks::current().during(call));
+    if let Poll::Ready(result) = poll!(&mut call) {
+        return result;
+    }
+    match AbortOnDropHandle::new(tokio::spawn(call)).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime ends, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! The way of an alert with steps that are plain Rust, so that every order of outcomes can be had.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex};
 
 use bytes::Bytes;
 
@@ -9,6 +9,7 @@ use super::*;
 use crate::alert::Decoder;
 use crate::config::{AlertConfig, StepConfig};
 use crate::pipeline::Enricher;
+use crate::telemetry::redact::Redactor;
 
 type Script = Box<dyn Fn(&Given, u32) -> Result<Answer, Failure> + Send + Sync>;
 
@@ -188,6 +189,72 @@ async fn a_step_that_stays_unavailable_makes_the_alert_dead_after_its_retries() 
     let (reason, detail, step) = finished.failure.expect("the alert is dead");
     assert_eq!((reason, step.calls, waits), (Reason::Unavailable, 3, 2));
     assert!(detail.contains("api down"), "{detail}");
+}
+
+/// A step that is not done at once, and then keeps its thread until another call keeps a second one.
+struct Meets(Arc<(Mutex<u32>, Condvar)>);
+
+#[async_trait::async_trait]
+impl Enricher for Meets {
+    fn version(&self) -> &str {
+        "1.0.0"
+    }
+
+    fn sha256(&self) -> &str {
+        "abc"
+    }
+
+    async fn enrich(&self, _: Arc<Given>) -> (Result<Answer, Failure>, Cost) {
+        tokio::task::yield_now().await;
+        let (here, changed) = &*self.0;
+        let mut count = here.lock().expect("test lock");
+        *count += 1;
+        changed.notify_all();
+        let (_count, waited) =
+            changed.wait_timeout_while(count, Duration::from_secs(20), |count| *count < 2).expect("test lock");
+        assert!(!Masks::current().is_empty(), "what must not be said of the alert is known on every thread");
+        let result = if waited.timed_out() { failed(Reason::Timeout) } else { Ok(fields("{}")) };
+        (result, Cost::default())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_not_done_at_once_run_on_as_many_threads_as_there_are() {
+    let both = Arc::default();
+    let meets = |name| LoadedStep {
+        enricher: Some(Arc::new(Meets(Arc::clone(&both)))),
+        ..step(name, Stage::Enrich, |_, _| failed(Reason::Trap))
+    };
+    let masks = Redactor::new(&["/id".to_owned()]).find_in(br#"{"id":"secret"}"#);
+    let (finished, _) = masks.during(run(vec![meets("one"), meets("other")])).await;
+    assert!(finished.failure.is_none(), "{:?}", finished.failure);
+}
+
+#[tokio::test]
+async fn a_call_that_panics_later_takes_its_alert_with_it_and_nothing_else() {
+    let panics = step("panics", Stage::Enrich, |_, _| std::panic::resume_unwind(Box::new("as planned")));
+    let enricher = panics.enricher.clone().map(|it| Arc::new(Later(it)) as Arc<dyn Enricher>);
+    let ended = tokio::spawn(run(vec![LoadedStep { enricher, ..panics }])).await;
+    assert_eq!(ended.err().map(|error| error.into_panic().downcast_ref::<&str>().copied()), Some(Some("as planned")));
+}
+
+/// Another step, not at once.
+struct Later(Arc<dyn Enricher>);
+
+#[async_trait::async_trait]
+impl Enricher for Later {
+    fn version(&self) -> &str {
+        self.0.version()
+    }
+
+    fn sha256(&self) -> &str {
+        self.0.sha256()
+    }
+
+    async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost) {
+        tokio::task::yield_now().await;
+        self.0.enrich(given).await
+    }
 }
 
 #[test]
