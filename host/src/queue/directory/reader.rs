@@ -95,10 +95,14 @@ impl Reader {
 
     fn take_suspects(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let mut taken = Vec::new();
-        while taken.len() < max {
+        let mut bytes = 0;
+        while taken.len() < max && bytes < BATCH_BYTES {
             let Some(name) = self.suspects.pop() else { break };
             match self.take_one(&name, true) {
-                Ok(Seen::Delivery(delivery, _)) => taken.push(*delivery),
+                Ok(Seen::Delivery(delivery, size)) => {
+                    bytes += size;
+                    taken.push(*delivery);
+                }
                 Ok(_) => {}
                 Err(error) => return self.enough(taken, error),
             }

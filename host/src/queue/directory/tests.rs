@@ -103,10 +103,14 @@ impl Fixture {
 }
 
 async fn open(path: &Path) -> Result<DirectoryQueue, QueueError> {
+    open_for(path, MAX_ALERT_SIZE).await
+}
+
+async fn open_for(path: &Path, max_alert_size: usize) -> Result<DirectoryQueue, QueueError> {
     let config = QueueConfig {
         kind: QueueKind::Directory { path: path.to_owned() },
         batch: 100,
-        max_alert_size: MAX_ALERT_SIZE,
+        max_alert_size,
         max_crashes: MAX_CRASHES,
         dlq_alarm: 10_000,
     };

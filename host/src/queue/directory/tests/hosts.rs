@@ -85,23 +85,22 @@ async fn two_hosts_on_one_folder_process_each_alert_once() {
     assert_eq!((all.ls("pending").len(), all.ls("processed").len(), all.ls(".state").len()), (0, 2000, 0));
 }
 
-/// The same test is parent and child: the child takes two alerts and is killed with them in flight.
-#[tokio::test]
-async fn the_alerts_of_a_host_that_was_killed_are_suspects_and_come_first_and_alone() {
+/// Has a host take so many of these alerts and be killed with them in flight. The test of this name is parent and child: in the child this
+/// does not return.
+async fn killed_with(all: &Fixture, alerts: &[Bytes], count: usize, test: &str) {
     const FOLDER: &str = "DOSSIER_TEST_CHILD";
     if let Some(folder) = std::env::var_os(FOLDER) {
         let queue = open(Path::new(&folder)).await.unwrap();
-        let taken = queue.receive(2).await.unwrap();
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            taken.extend(queue.receive(count - taken.len()).await.unwrap());
+        }
         eprintln!("\ntaken {}", taken.len());
         std::future::pending::<()>().await;
     }
-    let all = Fixture::new().await;
-    let alerts: Vec<_> = (0..20).map(|number| Bytes::from(format!("{{\"id\":{number}}}"))).collect();
-    all.queue.send(&alerts).await.unwrap();
-    let name =
-        "queue::directory::tests::hosts::the_alerts_of_a_host_that_was_killed_are_suspects_and_come_first_and_alone";
+    all.queue.send(alerts).await.unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", &format!("queue::directory::tests::hosts::{test}"), "--nocapture"])
         .env(FOLDER, all.folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -109,10 +108,32 @@ async fn the_alerts_of_a_host_that_was_killed_are_suspects_and_come_first_and_al
         .unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let said = lines.map(|line| line.unwrap()).find(|line| line.starts_with("taken"));
-    assert_eq!(said.as_deref(), Some("taken 2"));
-    assert_eq!(all.queue.depth().await.unwrap().in_flight, 2);
+    assert_eq!(said, Some(format!("taken {count}")));
+    assert_eq!(all.queue.depth().await.unwrap().in_flight, count as u64);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn suspects_are_read_into_memory_no_more_at_a_time_than_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = Fixture { queue: open_for(folder.path(), 1 << 20).await.unwrap(), folder };
+    let alert = |number: usize| Bytes::from(format!("{{\"id\":{number},\"rest\":\"{}\"}}", "x".repeat(1_000_000)));
+    let alerts: Vec<_> = (0..20).map(alert).collect();
+    let test = "suspects_are_read_into_memory_no_more_at_a_time_than_others";
+    killed_with(&all, &alerts, alerts.len(), test).await;
+    let first = all.receive().await;
+    assert!(first.iter().all(|delivery| delivery.suspect));
+    assert_eq!(first.len(), (16 << 20) / 1_000_000 + 1, "sixteen MiB, and the one that goes over them");
+    assert_eq!(all.receive().await.len(), alerts.len() - first.len());
+}
+
+#[tokio::test]
+async fn the_alerts_of_a_host_that_was_killed_are_suspects_and_come_first_and_alone() {
+    let all = Fixture::new().await;
+    let alerts: Vec<_> = (0..20).map(|number| Bytes::from(format!("{{\"id\":{number}}}"))).collect();
+    let test = "the_alerts_of_a_host_that_was_killed_are_suspects_and_come_first_and_alone";
+    killed_with(&all, &alerts, 2, test).await;
 
     let suspects = all.receive().await;
     assert_eq!(suspects.len(), 2);
