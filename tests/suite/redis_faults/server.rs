@@ -148,29 +148,43 @@ fn a_server_whose_disk_is_full_is_waited_for_and_nothing_is_lost() {
             (RedisServer::start().expect("redis-server starts"), false)
         }
     };
+    match fills {
+        true => refuses_for_a_while(&server, "MISCONF", || (), || server.make_room().expect("there is a filler")),
+        false => refuses_without_replicas(&server),
+    }
+}
+
+#[test]
+fn a_server_that_refuses_writes_without_replicas_is_waited_for_and_nothing_is_lost() {
+    refuses_without_replicas(&RedisServer::start().expect("redis-server starts"));
+}
+
+fn refuses_without_replicas(server: &RedisServer) {
+    let wanted = |replicas: &str| {
+        server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", replicas]).expect("CONFIG SET");
+    };
+    refuses_for_a_while(server, "NOREPLICAS", || wanted("1"), || wanted("0"));
+}
+
+/// A server that refuses writes with this word, from some moment on, until it is helped.
+fn refuses_for_a_while(server: &RedisServer, word: &str, refuse: impl FnOnce(), help: impl FnOnce()) {
     let site = site(&server.url(), "");
     let host = start(&site);
     let url = server.url();
     let load = Load::begin(Producing { size: 4000, ..Producing::default() }, move || connect(&url));
-    stored_more(&server, 20);
-    if !fills {
-        server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("CONFIG SET");
-    }
+    stored_more(server, 20);
+    refuse();
     let problem = until_ready(&host, false);
-    assert!(problem.contains(if fills { "MISCONF" } else { "NOREPLICAS" }), "{problem}");
+    assert!(problem.contains(word), "{problem}");
     let confirmed = load.end();
     assert!(!confirmed.is_empty());
     let began = Instant::now();
-    match fills {
-        true => server.make_room().expect("there is a filler"),
-        false => server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).expect("CONFIG SET"),
-    }
+    help();
     until_ready(&host, true);
-    drained(&server);
-    assert_stored_once(&server, "alerts:enriched", &confirmed);
+    drained(server);
+    assert_stored_once(server, "alerts:enriched", &confirmed);
     happened(&format!(
-        "not ready with {}; all {} confirmed alerts stored once {} ms after there was room",
-        if fills { "MISCONF" } else { "NOREPLICAS" },
+        "not ready with {word}; all {} confirmed alerts stored once {} ms after it was helped",
         confirmed.len(),
         began.elapsed().as_millis()
     ));

@@ -1,4 +1,4 @@
-//! TLS with a private CA and client certificates, and a user who may do what dossier needs and nothing else.
+//! TLS with a private CA and client certificates; a user who may do what dossier needs and nothing else, and one who may not do that.
 
 use dossier_tests::redis_server::free_port;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -101,4 +101,45 @@ fn a_server_with_tls_client_certificates_and_a_narrow_user_is_used_and_one_that_
     // What `validate` asks for and can do without.
     let denied: Vec<_> = denied.into_iter().filter(|entry| !entry.contains("config|get")).collect();
     assert!(denied.is_empty(), "{denied:?}");
+}
+
+#[test]
+fn what_a_user_may_not_do_is_told_and_done_once_when_he_may_and_what_went_before_it_is_not_done_again() {
+    // Streams, the lease and all else may be written, the index and the notes of who is dead only read.
+    let read_only = ["resetkeys", "~alerts", "~alerts:dlq", "~alerts:[^id]*", "%R~alerts:id:*", "%R~alerts:dead:*"];
+    for (take, give, word) in
+        [(&["-xack"][..], "+xack", "(XACK)"), (&["-xdel"], "+xdel", "(XDEL)"), (&read_only, "allkeys", "(SET)")]
+    {
+        let server = RedisServer::start().expect("redis-server starts");
+        let site = site(&server.url(), "");
+        let host = start(&site);
+        let user = |rules: &[&str]| {
+            server.ask::<()>(&[&["ACL", "SETUSER", "default"], rules].concat()).expect("ACL SETUSER");
+        };
+        stop_between_reads(&server, &host);
+        user(take);
+        let good = ids("good", 5);
+        send(&server, good.iter().cloned());
+        server.ask::<String>(&["XADD", "alerts", "*", "alert", "{\"broken"]).expect("XADD");
+        host.signal(Signal::CONT);
+        let trouble = line(&host, "queue trouble").to_string();
+        assert!(trouble.contains(word), "{take:?}: {trouble}");
+        until_ready(&host, false);
+        // Tried again some times.
+        std::thread::sleep(Duration::from_secs(3));
+        let denied = metric(&host, "dossier_queue_troubles_total{operation=\"commit\"}");
+        assert!(denied >= 3.0, "{take:?}: tried {denied} times");
+        assert!(stored(&server, "alerts:enriched").values().all(|times| *times == 1), "{take:?}");
+        assert!(length(&server, "alerts:dlq") <= 1, "{take:?}: {} dead", length(&server, "alerts:dlq"));
+        user(&[give]);
+        drained(&server);
+        until_ready(&host, true);
+        assert_stored_once(&server, "alerts:enriched", &good);
+        assert_eq!((length(&server, "alerts:dlq"), pending(&server)), (1, 0), "{take:?}");
+        // What was added and taken back each time was added, as Redis counts.
+        if take != read_only {
+            site.succeed(&["verify", "--input"]);
+        }
+        assert_eq!(host.stop(), Some(0));
+    }
 }

@@ -19,21 +19,24 @@ local group, consumer, index, notes, index_life, retention, note_life =
 -- The last error of a command, and whether it is about one alert's own keys. (What pcall gives differs between versions.)
 local problem, alone
 
+-- What the server said, and to which command: of one that the user may not use it tells no name.
+local function named(reply, command) return reply.err .. ' (' .. command .. ')' end
+
 -- Like redis.call, but leaves the server's words alone in problem.
-local function call(...)
-  local reply = redis.pcall(...)
+local function call(command, ...)
+  local reply = redis.pcall(command, ...)
   if type(reply) == 'table' and reply.err then
-    problem, alone = reply.err, false
+    problem, alone = named(reply, command), false
     error('stopped', 0)
   end
   return reply
 end
 
 -- The same for a key that others do not need: where it holds something else, this alert alone is refused.
-local function own(...)
-  local reply = redis.pcall(...)
+local function own(command, ...)
+  local reply = redis.pcall(command, ...)
   if type(reply) == 'table' and reply.err then
-    problem, alone = reply.err, string.sub(reply.err, 1, 9) == 'WRONGTYPE'
+    problem, alone = named(reply, command), string.sub(reply.err, 1, 9) == 'WRONGTYPE'
     error('stopped', 0)
   end
   return reply
@@ -52,13 +55,23 @@ local function look_up(id)
   return {at = at, sha = sha, entry = entry, by = by}
 end
 
+-- Remembers where something was put. Where it cannot be, it is taken out again: the next try would put it there a second time.
+local function remember(where, at, ...)
+  local reply = redis.pcall('SET', ...)
+  if type(reply) == 'table' and reply.err then
+    redis.pcall('XDEL', where, at)
+    problem, alone = named(reply, 'SET'), false
+    error('stopped', 0)
+  end
+end
+
 local function add(entry, id, sha, head, rest)
   local at = call('XADD', store, '*', 'id', id, 'record', head .. rest)
   local value = at .. ' ' .. sha .. ' ' .. entry .. ' ' .. consumer
   if index_life == '0' then
-    call('SET', index .. id, value)
+    remember(store, at, index .. id, value)
   else
-    call('SET', index .. id, value, 'PX', index_life)
+    remember(store, at, index .. id, value, 'PX', index_life)
   end
 end
 
@@ -81,6 +94,8 @@ local function put(entry, id, sha, head, other_id, other_head, rest)
 end
 
 local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
+  -- An earlier try could do this much and not let go of it.
+  if call('GET', notes .. entry) == consumer then return 'dead' end
   local found = call('XRANGE', stream, entry, entry)
   local fields = found[1] and found[1][2] or (body ~= '' and {'alert', body}) or nil
   if not fields then return 'gone' end
@@ -104,8 +119,8 @@ local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
     letter_fields[#letter_fields + 1] = alert
   end
   -- What is to be stored goes on when the dead letters cannot be written.
-  own('XADD', dlq, '*', unpack(letter_fields))
-  call('SET', notes .. entry, consumer, 'PX', note_life)
+  local at = own('XADD', dlq, '*', unpack(letter_fields))
+  remember(dlq, at, notes .. entry, consumer, 'PX', note_life)
   return 'dead'
 end
 
@@ -190,6 +205,17 @@ local function done_before(entry, kind, id, sha, other_id)
 end
 
 local outcomes, finished, duplicates, kept, settled = {}, {}, 0, 0, {}
+
+local function in_stream(entry) return #call('XRANGE', stream, entry, entry) > 0 end
+
+local function let_go(entry, outcome)
+  finished[#finished + 1] = entry
+  -- One that is gone from the stream left it otherwise.
+  if (outcome == 'duplicate' or outcome == 'kept') and in_stream(entry) then
+    if outcome == 'kept' then kept = kept + 1 else duplicates = duplicates + 1 end
+  end
+end
+
 local function one(mark, entry, kind, id, sha, ...)
   local outcome
   local other_id = select(kind == 'store' and 2 or 1, ...)
@@ -199,7 +225,11 @@ local function one(mark, entry, kind, id, sha, ...)
     else
       outcome = done_before(entry, kind, id, sha, other_id)
     end
-    if outcome then return outcome end
+    if outcome then
+      -- Done here and still in the stream: removing it was refused, and is tried again.
+      if outcome ~= 'lost' and in_stream(entry) then let_go(entry, outcome) end
+      return outcome
+    end
   end
   if mark then outcome = put_again(mark, entry, sha, kind == 'store' and select(4, ...) or nil) end
   if outcome then
@@ -209,11 +239,7 @@ local function one(mark, entry, kind, id, sha, ...)
   else
     outcome = bury(entry, id, select(2, ...))
   end
-  -- One that is gone from the stream left it otherwise.
-  if (outcome == 'duplicate' or outcome == 'kept') and #call('XRANGE', stream, entry, entry) > 0 then
-    if outcome == 'kept' then kept = kept + 1 else duplicates = duplicates + 1 end
-  end
-  if outcome ~= 'collision' and outcome ~= 'gone' then finished[#finished + 1] = entry end
+  if outcome ~= 'collision' and outcome ~= 'gone' then let_go(entry, outcome) end
   return outcome
 end
 
@@ -242,9 +268,9 @@ end
 local message, gone = work(), 0
 if #finished > 0 then
   local acked = redis.pcall('XACK', stream, group, unpack(finished))
-  if type(acked) == 'table' then return acked end
+  if type(acked) == 'table' then return redis.error_reply(named(acked, 'XACK')) end
   local deleted = redis.pcall('XDEL', stream, unpack(finished))
-  if type(deleted) == 'table' then return deleted end
+  if type(deleted) == 'table' then return redis.error_reply(named(deleted, 'XDEL')) end
   gone = #finished - deleted
   redis.pcall('HDEL', accused, unpack(finished))
   if #settled > 0 then redis.pcall('HDEL', KEYS[6], unpack(settled)) end
