@@ -308,6 +308,8 @@ impl Queue for RedisQueue {
         if self.shared.alone().is_err() {
             return Ok(());
         }
+        // A read that was let go of still waits at the server, and would be given what comes meanwhile.
+        self.shared.reader.forget();
         self.shared.give_back().await
     }
 }
