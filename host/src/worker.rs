@@ -81,6 +81,11 @@ pub enum WorkerError {
     /// The log cannot be written: nothing may happen in silence.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The task that commits panicked: whatever were read now would be worked on for nothing.
+    #[error(
+        "what becomes of alerts cannot be committed any more; this is a defect of dossier, please report it and start again"
+    )]
+    Committer,
 }
 
 /// What the tasks of all alerts share.
@@ -101,8 +106,10 @@ struct Shared {
     /// Whether the last commit worked. Nothing is read while commits are refused: a server that is out of memory refuses to store,
     /// and would still hand out.
     commits: watch::Sender<bool>,
-    /// How many alerts are being worked on.
+    /// How many alerts are being worked on: those that may soon be done.
     working: AtomicUsize,
+    /// How many alerts the host let go of when it stopped.
+    left: AtomicUsize,
     /// How many alerts in flight wait because each of them alone was refused.
     refused: AtomicUsize,
     /// How many alerts have come to their end here.
@@ -120,9 +127,27 @@ struct Shared {
 struct Room {
     slot: OwnedSemaphorePermit,
     bytes: OwnedSemaphorePermit,
+    open: Open,
+}
+
+/// Notes an alert that is let go of before its end because the host stops.
+struct Open(Option<Arc<Shared>>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.as_ref().filter(|shared| shared.stop.is_cancelled()) {
+            shared.left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Room {
+    /// The alert is at its end.
+    fn ended(mut self) -> Self {
+        self.open.0 = None;
+        self
+    }
+
     /// Takes another's, to be given back with its own: whoever waits for room is woken once then, and finds all of it.
     fn add(&mut self, other: Self) {
         self.slot.merge(other.slot);
@@ -140,16 +165,18 @@ impl Shared {
     }
 
     /// Room for this delivery, if there is some.
-    fn room_now(&self, delivery: &Delivery) -> Option<Room> {
+    fn room_now(self: &Arc<Self>, delivery: &Delivery) -> Option<Room> {
         let bytes = self.bytes.clone().try_acquire_many_owned(self.size(delivery)).ok()?;
-        Some(Room { slot: self.slots.clone().try_acquire_owned().ok()?, bytes })
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Room { slot, bytes, open: Open(Some(self.clone())) })
     }
 
     /// Waits until there is room for this delivery. Whoever holds room gives it back by itself, so this ends.
-    async fn room(&self, delivery: &Delivery) -> Option<Room> {
+    async fn room(self: &Arc<Self>, delivery: &Delivery) -> Option<Room> {
         // Neither semaphore is ever closed.
         let bytes = self.bytes.clone().acquire_many_owned(self.size(delivery)).await.ok()?;
-        Some(Room { slot: self.slots.clone().acquire_owned().await.ok()?, bytes })
+        let slot = self.slots.clone().acquire_owned().await.ok()?;
+        Some(Room { slot, bytes, open: Open(Some(self.clone())) })
     }
 }
 
@@ -171,6 +198,7 @@ impl Worker {
             suspects: suspect::Suspects::new(self.isolation.clone()),
             commits: watch::Sender::new(true),
             working: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             finished: AtomicU64::new(0),
             reading: AtomicBool::new(false),
@@ -206,13 +234,12 @@ impl Worker {
                 committer.await
             }
         };
-        let left_pending = self.config.host.in_flight - shared.slots.available_permits();
         lookout.abort();
         if let Err(error) = self.queue.close().await {
             self.telemetry.emit(&QueueTrouble { operation: "close", error: &error.to_string() });
         }
-        self.telemetry.emit(&HostStopped { left_pending: left_pending + committed.unwrap_or_default() });
-        result
+        self.telemetry.emit(&HostStopped { left_pending: shared.left.load(Ordering::Relaxed) });
+        result.and(committed.map_err(|_| WorkerError::Committer))
     }
 
     /// Reads until there is a reason to stop.
@@ -307,7 +334,8 @@ impl Worker {
             }
         };
         let mut some = Vec::with_capacity(share);
-        for delivery in deliveries {
+        let mut deliveries = deliveries.into_iter();
+        while let Some(delivery) = deliveries.next() {
             let room = match shared.room_now(&delivery) {
                 Some(room) => room,
                 None => {
@@ -316,7 +344,10 @@ impl Worker {
                     // A delivery without room is dropped, which leaves it pending.
                     match self.stop.run_until_cancelled(shared.room(&delivery)).await {
                         Some(Some(room)) => room,
-                        _ => return,
+                        _ => {
+                            shared.left.fetch_add(1 + deliveries.len(), Ordering::Relaxed);
+                            return;
+                        }
                     }
                 }
             };
@@ -338,8 +369,12 @@ impl Worker {
         pipeline: &Arc<Pipeline>,
         suspects: Vec<Delivery>,
     ) {
-        for suspect in suspects {
-            let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&suspect)).await else { return };
+        let mut suspects = suspects.into_iter();
+        while let Some(suspect) = suspects.next() {
+            let Some(Some(room)) = self.stop.run_until_cancelled(shared.room(&suspect)).await else {
+                shared.left.fetch_add(1 + suspects.len(), Ordering::Relaxed);
+                return;
+            };
             let turn = CancellationToken::new();
             let common = self.common(shared, done, pipeline);
             tasks.spawn(task::run_alone(common, suspect, room, turn.clone().drop_guard()));

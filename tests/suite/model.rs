@@ -4,6 +4,7 @@
 //! What fails is written into `model/regressions.txt` and tried first from then on. Without `PROPTEST_CASES` every run tries the same
 //! series, so that a change is judged by what it changed; `PROPTEST_CASES=500` tries so many others, and new ones each time.
 
+mod limits;
 mod operation;
 mod place;
 mod queue;
@@ -85,6 +86,23 @@ fn the_directory_does_what_the_model_says_whatever_happens_in_any_order() {
 #[test]
 fn a_host_that_is_only_to_empty_the_queue_ends_when_suspects_cannot_be_run_and_does_the_others_first() {
     side_by_side(vec![()], |()| worker::run_without_room());
+}
+
+#[test]
+fn no_more_alerts_and_no_more_bytes_of_them_are_worked_on_than_the_configuration_says() {
+    side_by_side(vec![("in_flight = 4", 4), ("in_flight = 100\nin_flight_bytes = \"1000B\"", 3)], |(config, most)| {
+        limits::at_most(config, most)
+    });
+}
+
+#[test]
+fn a_host_that_cannot_commit_any_more_ends_and_says_so() {
+    side_by_side(vec![()], |()| limits::panics_in_a_commit());
+}
+
+#[test]
+fn alerts_that_a_host_lets_go_of_when_it_stops_are_counted_however_they_waited() {
+    side_by_side(vec![()], |()| limits::stops_in_the_middle());
 }
 
 #[test]

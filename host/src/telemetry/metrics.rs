@@ -217,7 +217,7 @@ metrics! {
     ready: Gauge = Gauge::default(),
         "ready", "1 while the host takes alerts, 0 before and while it stops";
     left_pending: Gauge = Gauge::default(),
-        "left_pending_alerts", "Alerts that the grace at shutdown was too short for";
+        "left_pending_alerts", "Alerts that the host let go of when it stopped, because the grace was too short or they had to wait";
 }
 
 impl Metrics {

@@ -212,10 +212,15 @@ impl Masks {
         if self.0.is_none() {
             return call();
         }
-        let before = OF_CALL.replace(Some(self.clone()));
-        let result = call();
-        OF_CALL.replace(before);
-        result
+        /// Gives way again to those before, also when the call panics.
+        struct Before(Option<Masks>);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                OF_CALL.set(self.0.take());
+            }
+        }
+        let _before = Before(OF_CALL.replace(Some(self.clone())));
+        call()
     }
 
     /// Those of the alert that is spoken of now; none is the rule.

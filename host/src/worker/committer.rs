@@ -36,6 +36,8 @@ pub(super) struct Settling {
 /// Alerts that are committed, to be told of.
 struct Ended {
     alerts: Vec<(Settled, Story, Committed)>,
+    /// When they were.
+    at: Instant,
     /// What they hold: whoever cannot write the log stops reading, so that what is in flight finds room for its lines.
     _room: Option<Room>,
 }
@@ -57,25 +59,26 @@ pub(super) struct Story {
 }
 
 /// Commits whatever is done until all senders are gone. A queue that refuses is asked again until `abandon`, and nothing is read
-/// meanwhile; an alert that alone is refused waits here, in flight, and is tried again with others. Gives how many alerts stayed
-/// pending.
+/// meanwhile; an alert that alone is refused waits here, in flight, and is tried again with others. When it ends, for whatever reason, the
+/// host stops: nothing would come of what it read.
 pub(super) async fn run(
     shared: Arc<Shared>,
     health: Arc<Health>,
     mut finished: mpsc::Receiver<Settling>,
     abandon: CancellationToken,
-) -> usize {
+) {
+    let _stop = shared.stop.clone().drop_guard();
     let batch = shared.config.queue.batch;
     let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health);
     let mut settling = Vec::with_capacity(batch);
     let mut refused = Refused { alerts: Vec::new(), again_at: Instant::now() };
     let (ended, told) = mpsc::channel(1);
     let teller = tokio::spawn(tell_all(shared.clone(), told));
-    let left_pending = 'commits: loop {
+    'commits: loop {
         tokio::select! {
             taken = finished.recv_many(&mut settling, batch) => {
                 if taken == 0 {
-                    break refused.alerts.len();
+                    break;
                 }
                 let linger = Instant::now() + LINGER;
                 while settling.len() < batch && shared.working.load(Ordering::Relaxed) > 0 {
@@ -104,10 +107,11 @@ pub(super) async fn run(
                 }
             }
             if abandon.is_cancelled() {
-                break 'commits settled.len() + finished.len() + refused.alerts.len();
+                break 'commits;
             }
         };
         failpoint!("commit-ended");
+        let at = Instant::now();
         trouble.over();
         // Only a change wakes the reader.
         shared.commits.send_if_modified(|work| !std::mem::replace(work, true));
@@ -118,8 +122,8 @@ pub(super) async fn run(
             let Committed::Refused(error) = committed else {
                 alerts.push((settled, story, committed));
                 match &mut rooms {
-                    Some(rooms) => rooms.add(room),
-                    None => rooms = Some(room),
+                    Some(rooms) => rooms.add(room.ended()),
+                    None => rooms = Some(room.ended()),
                 }
                 continue;
             };
@@ -134,14 +138,14 @@ pub(super) async fn run(
             shared.telemetry.raise(Kind::CommitRefused, "", &detail);
         }
         shared.finished.fetch_add(alerts.len() as u64, Ordering::Relaxed);
-        if ended.send(Ended { alerts, _room: rooms }).await.is_err() {
-            break refused.alerts.len();
+        if ended.send(Ended { alerts, at, _room: rooms }).await.is_err() {
+            break;
         }
         shared.refused.store(refused.alerts.len(), Ordering::Relaxed);
         if refused.alerts.is_empty() {
             shared.telemetry.clear(Kind::CommitRefused, "");
         }
-    };
+    }
     drop(ended);
     // Whatever made it end ends the committer as well.
     if let Err(error) = teller.await
@@ -149,15 +153,14 @@ pub(super) async fn run(
     {
         std::panic::resume_unwind(panic);
     }
-    left_pending
 }
 
 /// Tells of what is committed, until nothing more is.
 async fn tell_all(shared: Arc<Shared>, mut ended: mpsc::Receiver<Ended>) {
-    while let Some(Ended { alerts, _room }) = ended.recv().await {
+    while let Some(Ended { alerts, at, _room }) = ended.recv().await {
         shared.telemetry.together(|| {
             for (settled, story, committed) in &alerts {
-                story.masks.within(|| tell(&shared, settled, story, committed));
+                story.masks.within(|| tell(&shared, settled, story, (committed, at)));
             }
         });
     }
@@ -188,7 +191,7 @@ impl Refused {
     }
 }
 
-fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed) {
+fn tell(shared: &Shared, settled: &Settled, story: &Story, (committed, at): (&Committed, Instant)) {
     let (id, outcome) = match committed {
         Committed::Stored => (story.id.as_deref(), "stored"),
         Committed::Conflict(id) => (Some(id.as_str()), "conflict"),
@@ -211,7 +214,7 @@ fn tell(shared: &Shared, settled: &Settled, story: &Story, committed: &Committed
         verdict: story.verdict,
         reason: story.failure.as_ref().map(|(reason, detail)| (*reason, detail.as_str())),
         step: story.failed_step.as_deref(),
-        duration: story.started.elapsed(),
+        duration: at.saturating_duration_since(story.started),
         deliveries: settled.delivery.deliveries,
         steps: &story.steps,
         record: match &settled.outcome {

@@ -56,11 +56,11 @@ impl Suspects {
             *waiting = why.map(|why| (since, why));
             return;
         }
+        *waiting = why.clone().map(|why| (since, why));
+        // Nobody waits for the lock while the log is waited for.
+        drop(waiting);
         match why {
-            Some(why) => {
-                telemetry.emit(&SuspectsWait { why: &why });
-                *waiting = Some((since, why));
-            }
+            Some(why) => telemetry.emit(&SuspectsWait { why: &why }),
             None => telemetry.clear(Kind::SuspectsWait, ""),
         }
     }

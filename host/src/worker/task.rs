@@ -39,7 +39,7 @@ pub(super) struct Common {
     pub done: mpsc::Sender<Settling>,
 }
 
-/// Counts an alert as worked on.
+/// Counts an alert as worked on, not while it waits for a time to come.
 struct Working<'a>(&'a AtomicUsize);
 
 impl<'a> Working<'a> {
@@ -76,16 +76,19 @@ pub(super) async fn run_alone(common: Common, suspect: Delivery, room: Room, fir
 /// Takes one delivery to its end, or drops it when the host stops: it stays pending then.
 async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option<DropGuard>) {
     let Common { shared, pipeline, setup, tables, done } = common;
-    let working = Working::begin(&shared.working);
     let started = Instant::now();
     let received = Timestamp::now();
-    let masks = match &delivery.body {
+    let masks = std::panic::catch_unwind(AssertUnwindSafe(|| match &delivery.body {
         Body::Alert(bytes) => shared.redactor.find_in(bytes),
         Body::Refused { .. } => Masks::default(),
-    };
-    let (outcome, mut story) = match &delivery.body {
-        Body::Refused { reason, detail } => dead(&delivery, received, started, None, (*reason, detail.clone(), None)),
-        Body::Alert(bytes) => {
+    }));
+    let (masks, panic) = masks.map_or_else(|panic| (Masks::default(), Some(panic)), |masks| (masks, None));
+    let (outcome, mut story) = match (&delivery.body, panic) {
+        (_, Some(panic)) => panicked(&delivery, received, started, &*panic),
+        (Body::Refused { reason, detail }, None) => {
+            dead(&delivery, received, started, None, (*reason, detail.clone(), None))
+        }
+        (Body::Alert(bytes), None) => {
             let begun = (bytes.clone(), received, started);
             let (pipeline, tables) = (pipeline.clone(), tables.clone());
             let enriched = async {
@@ -103,7 +106,6 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
     };
     story.masks = masks;
     let settling = Settling { settled: Settled { delivery, outcome }, story, room };
-    drop(working);
     // The committer is gone only when the host gives up; the alert stays pending then.
     let _ = done.send(settling).await;
 }
@@ -118,6 +120,7 @@ async fn enrich(
     (bytes, received, started): (Bytes, Timestamp, Instant),
 ) -> Option<(Outcome, Story)> {
     let mut turn = shared.alone.read().await;
+    let mut working = Working::begin(&shared.working);
     failpoint!("alert-runs", &bytes);
     let alert = match decode(&setup.decoder, delivery, (bytes, received, started)) {
         Ok(alert) => alert,
@@ -132,9 +135,10 @@ async fn enrich(
         match run.advance().await {
             Progress::Done(finished) => return Some(end(&setup.config, delivery, &alert, *finished, started)),
             Progress::Wait(until) => {
-                drop(turn);
+                drop((turn, working));
                 shared.stop.run_until_cancelled(tokio::time::sleep_until(until)).await?;
                 turn = shared.alone.read().await;
+                working = Working::begin(&shared.working);
             }
         }
     }

@@ -26,6 +26,8 @@ pub enum Refusal {
     Before,
     /// It was done, and nobody was told.
     After,
+    /// The host's own code panics.
+    Panic,
 }
 
 /// What hosts share.
@@ -191,6 +193,9 @@ impl Queue for ModelQueue {
             let refusal = state.refusals.pop_front().flatten();
             if refusal == Some(Refusal::Before) {
                 return Err(QueueError::Unavailable("as the test wants, before".into()));
+            }
+            if refusal == Some(Refusal::Panic) {
+                std::panic::resume_unwind(Box::new("as the test wants"));
             }
             let done = settled.iter().map(|one| self.commit_one(state, one)).collect();
             match refusal {

@@ -95,7 +95,7 @@ impl Event for HostStopping {
 /// The host is done.
 #[derive(Debug)]
 pub struct HostStopped {
-    /// Alerts that the grace was too short for: they stay pending.
+    /// Alerts that it let go of: the grace was too short for them, or they had to wait. They stay pending.
     pub left_pending: usize,
 }
 
