@@ -2,7 +2,7 @@
 //! with -9, started again on the same files, frozen, and asked. With TCP, TLS, as a Sentinel or a node of a Cluster it is started
 //! by its options.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -188,6 +188,22 @@ impl RedisServer {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Cuts off what it had written of a transaction when it was killed, as whoever runs Redis should. The server by itself (up to 7.0 at least)
+    /// leaves the beginning of the transaction in its file, and what is written after it becomes part of it: at the next start but one it
+    /// is lost, or there twice.
+    ///
+    /// # Panics
+    /// There is no redis-check-aof, which comes with redis-server.
+    pub fn mend(&self) {
+        let manifest = self.data().join("appendonlydir/appendonly.aof.manifest");
+        let mut check = Command::new("redis-check-aof");
+        let check = check.arg("--fix").arg(manifest).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut check = check.spawn().expect("redis-check-aof comes with redis-server");
+        // It asks only where there is something to cut off; otherwise it may have ended already.
+        let _ = check.stdin.take().expect("a pipe").write_all(b"y\n");
+        check.wait().expect("it ends");
     }
 
     /// Freezes it: connections stay open and nothing is answered.

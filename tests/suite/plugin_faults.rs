@@ -396,6 +396,7 @@ fn a_removed_plugin_serves_on_where_it_is_required_and_its_absence_is_recorded_w
     put(&site, "guest.wasm", &good(1));
     site.drained();
     assert_eq!(site.processed().len(), 3);
+    assert_eq!(outcome("waits"), Some(json!("absent")));
     happened(
         "required: served on with an alarm, and at the next start not ready, nothing read until the file came; optional: recorded as absent",
     );

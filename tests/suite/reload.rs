@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dossier::digest::sha256_hex;
 use dossier_tests::guest::framed;
+use dossier_tests::happened::happened;
 use dossier_tests::host::{Host, Site, field, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -225,7 +226,7 @@ fn a_configuration_with_anything_wrong_in_it_changes_nothing() {
     let before = numbered(&kind, 0, "");
     let host = start(&site);
     let good = numbered(&kind, 1, "");
-    for (wrong, mentions) in [
+    let wrong = [
         (good.replace("number = 1", "refuse = \"no such feed\""), "no such feed"),
         (good.replace("t1.csv", "t99.csv"), "t99.csv"),
         (good.replace("[tables.t]", "[tables.u]"), "there is no table"),
@@ -239,10 +240,12 @@ fn a_configuration_with_anything_wrong_in_it_changes_nothing() {
             "DOSSIER_NONE",
         ),
         (format!("{good}\n[[step]]\nplugin = \"not-there\"\n"), "not-there.wasm is not there"),
+        (good.replace("name = \"table\"", &format!("name = \"table\"\nsha256 = \"{}\"", "0".repeat(64))), "sha256"),
         (String::from("\u{0}"), "live.toml:1"),
-    ] {
-        assert_ne!(wrong, good);
-        refused(&site, &host, &wrong, mentions);
+    ];
+    for (wrong, mentions) in &wrong {
+        assert_ne!(*wrong, good);
+        refused(&site, &host, wrong, mentions);
     }
     std::fs::remove_file(site.path("live.toml")).expect("it is there");
     host.told(REFUSED, "cannot be read");
@@ -254,6 +257,7 @@ fn a_configuration_with_anything_wrong_in_it_changes_nothing() {
     put(&site, &before);
     host.told("configuration unchanged", "");
     assert_eq!(notice(&host), None);
+    happened(&format!("{} wrong configurations, each named; the one before served on", wrong.len()));
 }
 
 #[test]

@@ -143,7 +143,8 @@ pub(super) struct RawHost {
     /// How many alerts are in flight, at most.
     #[schemars(with = "Option<usize>", extend("minimum" = 1, "maximum" = MAX_IN_FLIGHT, "default" = 256))]
     pub in_flight: Option<Spanned<usize>>,
-    /// How many bytes of alerts are in flight, at most; a larger alert is alone. A parsed alert takes up to sixteen times its bytes.
+    /// How many bytes of alerts are worked on at a time, at most; a larger alert is alone. A parsed alert takes up to sixteen times its bytes.
+    /// What is read and has no room yet comes beside them: 16 MiB and one alert, at most.
     #[schemars(extend("default" = "16MiB"))]
     pub in_flight_bytes: Option<ByteCount>,
     /// How long a shutdown waits for what is in flight.

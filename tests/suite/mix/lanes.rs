@@ -2,9 +2,7 @@
 //! time, until they are told to stop. Each does what its plan says.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -121,10 +119,9 @@ impl Mix<'_> {
             // What is asked of it is done by a server that runs: this lane alone kills and freezes it.
             match fault {
                 ServerFault::Kill(away) => {
-                    let files = folder(server);
                     server.kill();
                     self.pause(away);
-                    mend(&files);
+                    server.mend();
                     server.launch().expect("redis-server starts again on its files");
                 }
                 ServerFault::Freeze(time) => {
@@ -252,25 +249,6 @@ impl Mix<'_> {
             }
         }
     }
-}
-
-/// Where a server keeps its files.
-fn folder(server: &RedisServer) -> PathBuf {
-    let [_, folder]: [String; 2] = server.ask(&["CONFIG", "GET", "dir"]).expect("the server runs");
-    folder.into()
-}
-
-/// Cuts off what the server had written of a transaction when it was killed, as whoever runs Redis should. The server by itself (up to
-/// 7.0 at least) leaves the beginning of the transaction in its file, and what is written after it becomes part of it: at the
-/// next start but one it is lost, or there twice.
-fn mend(folder: &Path) {
-    let manifest = folder.join("appendonlydir/appendonly.aof.manifest");
-    let mut check = Command::new("redis-check-aof");
-    let check = check.arg("--fix").arg(manifest).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut check = check.spawn().expect("redis-check-aof comes with redis-server");
-    // It asks only where there is something to cut off; otherwise it may have ended already.
-    let _ = check.stdin.take().expect("a pipe").write_all(b"y\n");
-    check.wait().expect("it ends");
 }
 
 /// Tells a host to stop, which it must do well. One that has just been started is given the time to learn what SIGTERM means.

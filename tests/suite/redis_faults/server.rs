@@ -14,6 +14,7 @@ fn a_server_that_is_killed_under_load_and_writes_always_loses_nothing_and_is_fou
     for _ in 0..3 {
         stored_more(&server, 100);
         server.kill();
+        server.mend();
         server.launch().expect("it starts again");
         slowest = slowest.max(stored_more(&server, 1));
     }
