@@ -130,12 +130,13 @@ struct Room {
     open: Open,
 }
 
-/// Notes an alert that is let go of before its end because the host stops.
+/// Notes an alert that is let go of before its end because the host stops, or a panic is about to stop it.
 struct Open(Option<Arc<Shared>>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.as_ref().filter(|shared| shared.stop.is_cancelled()) {
+        let stops = |shared: &&Arc<Shared>| shared.stop.is_cancelled() || std::thread::panicking();
+        if let Some(shared) = self.0.as_ref().filter(stops) {
             shared.left.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -118,12 +118,13 @@ pub async fn at_most(config: &str, most: u32) {
 
 /// The host's own code panics in its first commit.
 pub async fn panics_in_a_commit() {
-    let Bench { shared, stop, worker, _pipelines, .. } =
+    let Bench { shared, telemetry, stop, worker, _pipelines, .. } =
         set_up("grace = \"1s\"", VecDeque::from([Some(Refusal::Panic)]));
     worker.queue.send(&[alert(0, "")]).await.expect("sent");
     let ended = tokio::time::timeout(Duration::from_secs(30), worker.run(false)).await.expect("it ends by itself");
     assert!(matches!(ended, Err(WorkerError::Committer)), "{ended:?}");
     assert!(stop.is_cancelled() && shared.lock().model.store.is_empty());
+    assert!(telemetry.scrape().contains("\ndossier_left_pending_alerts 1\n"), "{}", telemetry.scrape());
 }
 
 /// The host stops while one alert hangs and one waits to be tried again.

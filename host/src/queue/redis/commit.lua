@@ -95,7 +95,7 @@ end
 
 local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
   -- An earlier try could do this much and not let go of it.
-  if call('GET', notes .. entry) == consumer then return 'dead' end
+  if own('GET', notes .. entry) == consumer then return 'dead' end
   local found = call('XRANGE', stream, entry, entry)
   local fields = found[1] and found[1][2] or (body ~= '' and {'alert', body}) or nil
   if not fields then return 'gone' end
@@ -227,7 +227,10 @@ local function one(mark, entry, kind, id, sha, ...)
     end
     if outcome then
       -- Done here and still in the stream: removing it was refused, and is tried again.
-      if outcome ~= 'lost' and in_stream(entry) then let_go(entry, outcome) end
+      if outcome ~= 'lost' and in_stream(entry) then
+        let_go(entry, outcome)
+        if mark then settled[#settled + 1] = mark.at end
+      end
       return outcome
     end
   end
