@@ -308,7 +308,7 @@ impl Queue for RedisQueue {
         if self.shared.alone().is_err() {
             return Ok(());
         }
-        // A read that was let go of still waits at the server, and would be given what comes meanwhile.
+        // A read that was let go of still waits at the server, and is given what comes until the server has seen its connection closed.
         self.shared.reader.forget();
         self.shared.give_back().await
     }

@@ -82,13 +82,13 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
         Body::Alert(bytes) => shared.redactor.find_in(bytes),
         Body::Refused { .. } => Masks::default(),
     }));
-    let (masks, panic) = masks.map_or_else(|panic| (Masks::default(), Some(panic)), |masks| (masks, None));
-    let (outcome, mut story) = match (&delivery.body, panic) {
-        (_, Some(panic)) => panicked(&delivery, received, started, &*panic),
-        (Body::Refused { reason, detail }, None) => {
+    let (outcome, mut story) = match (&delivery.body, &masks) {
+        // Without the panic's own words: nobody knows what of them must not be said.
+        (_, Err(_)) => panicked(&delivery, received, started, &"what is to be masked of it cannot be found"),
+        (Body::Refused { reason, detail }, Ok(_)) => {
             dead(&delivery, received, started, None, (*reason, detail.clone(), None))
         }
-        (Body::Alert(bytes), None) => {
+        (Body::Alert(bytes), Ok(masks)) => {
             let begun = (bytes.clone(), received, started);
             let (pipeline, tables) = (pipeline.clone(), tables.clone());
             let enriched = async {
@@ -104,7 +104,7 @@ async fn run(common: &Common, delivery: Delivery, room: Room, first_turn: Option
             }
         }
     };
-    story.masks = masks;
+    story.masks = masks.unwrap_or_default();
     let settling = Settling { settled: Settled { delivery, outcome }, story, room };
     // The committer is gone only when the host gives up; the alert stays pending then.
     let _ = done.send(settling).await;

@@ -65,13 +65,12 @@ fn dead_letters_that_cannot_be_written_stay_in_the_queue_with_an_alarm_and_hold_
         sent.good = (0..50).map(|n| format!("alert-{n:05}")).collect();
         wait_for("the others to be stored", || (kind.records(&site).len() == 50).then_some(()));
         // Each is let go of a moment after it is stored.
-        wait_for("the others to be let go of, and none of the three", || {
-            let pending = match kind {
-                Kind::Directory => std::fs::read_dir(site.path("queue/pending")).expect("a folder").count(),
-                Kind::Redis(server) => server.ask(&["XLEN", "alerts"]).expect("XLEN"),
-            };
-            (pending == 3).then_some(())
-        });
+        let pending = || match kind {
+            Kind::Directory => std::fs::read_dir(site.path("queue/pending")).expect("a folder").count(),
+            Kind::Redis(server) => server.ask(&["XLEN", "alerts"]).expect("XLEN"),
+        };
+        wait_for("the others to be let go of", || (pending() <= 3).then_some(()));
+        assert_eq!(pending(), 3, "a dead letter was let go of");
         if let Kind::Redis(server) = kind {
             let summary: (u64, redis::Value, redis::Value, redis::Value) =
                 server.ask(&["XPENDING", "alerts", "dossier"]).expect("XPENDING");
@@ -86,6 +85,7 @@ fn dead_letters_that_cannot_be_written_stay_in_the_queue_with_an_alarm_and_hold_
         });
         assert_eq!(host.metric("dossier_queue_refused_commits_total"), Some(3.0));
         assert_eq!(host.metric("dossier_alarms_total{alarm=\"commit-refused\"}"), Some(3.0));
+        assert_eq!(pending(), 3, "a dead letter was let go of");
         unblock(kind, &site);
         let began = std::time::Instant::now();
         site.drained();

@@ -13,8 +13,12 @@ use crate::telemetry::redact::Redactor;
 
 type Script = Box<dyn Fn(&Given, u32) -> Result<Answer, Failure> + Send + Sync>;
 
-/// A step that does what its script says; counts its calls.
-struct Scripted(Script, AtomicU32);
+/// A step that does what its script says, at once or later; counts its calls.
+struct Scripted {
+    script: Script,
+    calls: AtomicU32,
+    later: bool,
+}
 
 #[async_trait::async_trait]
 impl Enricher for Scripted {
@@ -27,8 +31,11 @@ impl Enricher for Scripted {
     }
 
     async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost) {
-        let call = self.1.fetch_add(1, Ordering::Relaxed) + 1;
-        ((self.0)(&given, call), Cost { fuel: 7, ..Cost::default() })
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.later {
+            tokio::task::yield_now().await;
+        }
+        ((self.script)(&given, call), Cost { fuel: 7, ..Cost::default() })
     }
 }
 
@@ -37,12 +44,21 @@ fn step(
     stage: Stage,
     script: impl Fn(&Given, u32) -> Result<Answer, Failure> + Send + Sync + 'static,
 ) -> LoadedStep {
+    scripted(name, stage, false, script)
+}
+
+fn scripted(
+    name: &str,
+    stage: Stage,
+    later: bool,
+    script: impl Fn(&Given, u32) -> Result<Answer, Failure> + Send + Sync + 'static,
+) -> LoadedStep {
     let config = StepConfig { required: true, retries: 2, ..StepConfig::unnamed(name) };
     LoadedStep {
         config: Arc::new(config),
         stage,
         settings_sha256: "s".into(),
-        enricher: Some(Arc::new(Scripted(Box::new(script), AtomicU32::new(0)))),
+        enricher: Some(Arc::new(Scripted { script: Box::new(script), calls: AtomicU32::new(0), later })),
     }
 }
 
@@ -191,39 +207,21 @@ async fn a_step_that_stays_unavailable_makes_the_alert_dead_after_its_retries() 
     assert!(detail.contains("api down"), "{detail}");
 }
 
-/// A step that is not done at once, and then keeps its thread until another call keeps a second one.
-struct Meets(Arc<(Mutex<u32>, Condvar)>);
-
-#[async_trait::async_trait]
-impl Enricher for Meets {
-    fn version(&self) -> &str {
-        "1.0.0"
-    }
-
-    fn sha256(&self) -> &str {
-        "abc"
-    }
-
-    async fn enrich(&self, _: Arc<Given>) -> (Result<Answer, Failure>, Cost) {
-        tokio::task::yield_now().await;
-        let (here, changed) = &*self.0;
-        let mut count = here.lock().expect("test lock");
-        *count += 1;
-        changed.notify_all();
-        let (_count, waited) =
-            changed.wait_timeout_while(count, Duration::from_secs(20), |count| *count < 2).expect("test lock");
-        assert!(!Masks::current().is_empty(), "what must not be said of the alert is known on every thread");
-        let result = if waited.timed_out() { failed(Reason::Timeout) } else { Ok(fields("{}")) };
-        (result, Cost::default())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_are_not_done_at_once_run_on_as_many_threads_as_there_are() {
-    let both = Arc::default();
-    let meets = |name| LoadedStep {
-        enricher: Some(Arc::new(Meets(Arc::clone(&both)))),
-        ..step(name, Stage::Enrich, |_, _| failed(Reason::Trap))
+    // Each keeps its thread until the other one keeps a second.
+    let both: Arc<(Mutex<u32>, Condvar)> = Arc::default();
+    let meets = |name| {
+        let both = Arc::clone(&both);
+        scripted(name, Stage::Enrich, true, move |_, _| {
+            let (here, changed) = &*both;
+            let mut count = here.lock().expect("test lock");
+            *count += 1;
+            changed.notify_all();
+            let waited = changed.wait_timeout_while(count, Duration::from_secs(20), |count| *count < 2);
+            assert!(!Masks::current().is_empty(), "what must not be said of the alert is known on every thread");
+            if waited.expect("test lock").1.timed_out() { failed(Reason::Timeout) } else { Ok(fields("{}")) }
+        })
     };
     let masks = Redactor::new(&["/id".to_owned()]).find_in(br#"{"id":"secret"}"#);
     let (finished, _) = masks.during(run(vec![meets("one"), meets("other")])).await;
@@ -231,30 +229,10 @@ async fn calls_that_are_not_done_at_once_run_on_as_many_threads_as_there_are() {
 }
 
 #[tokio::test]
-async fn a_call_that_panics_later_takes_its_alert_with_it_and_nothing_else() {
-    let panics = step("panics", Stage::Enrich, |_, _| std::panic::resume_unwind(Box::new("as planned")));
-    let enricher = panics.enricher.clone().map(|it| Arc::new(Later(it)) as Arc<dyn Enricher>);
-    let ended = tokio::spawn(run(vec![LoadedStep { enricher, ..panics }])).await;
+async fn a_call_that_panics_later_panics_in_its_alerts_task() {
+    let panics = scripted("panics", Stage::Enrich, true, |_, _| std::panic::resume_unwind(Box::new("as planned")));
+    let ended = tokio::spawn(run(vec![panics])).await;
     assert_eq!(ended.err().map(|error| error.into_panic().downcast_ref::<&str>().copied()), Some(Some("as planned")));
-}
-
-/// Another step, not at once.
-struct Later(Arc<dyn Enricher>);
-
-#[async_trait::async_trait]
-impl Enricher for Later {
-    fn version(&self) -> &str {
-        self.0.version()
-    }
-
-    fn sha256(&self) -> &str {
-        self.0.sha256()
-    }
-
-    async fn enrich(&self, given: Arc<Given>) -> (Result<Answer, Failure>, Cost) {
-        tokio::task::yield_now().await;
-        self.0.enrich(given).await
-    }
 }
 
 #[test]
