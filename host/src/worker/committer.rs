@@ -1,10 +1,12 @@
 //! Commits what is done, many alerts at a time, and only then tells of it, while the next are committed. The one place where an alert leaves
 //! the queue.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -99,11 +101,16 @@ pub(super) async fn run(
             all.map(|Settling { settled, story, room }| (settled, (story, room))).unzip();
         failpoint!("commit-begins");
         let results = loop {
-            match shared.queue.commit(&settled).await {
-                Ok(results) => break results,
-                Err(error) => {
+            match AssertUnwindSafe(shared.queue.commit(&settled)).catch_unwind().await {
+                Ok(Ok(results)) => break results,
+                Ok(Err(error)) => {
                     shared.commits.send_replace(false);
                     trouble.pause(&error, &abandon).await;
+                }
+                Err(panic) => {
+                    // Before the alerts are let go of, which would be read once more otherwise.
+                    shared.stop.cancel();
+                    std::panic::resume_unwind(panic);
                 }
             }
             if abandon.is_cancelled() {

@@ -105,11 +105,15 @@ fn a_server_with_tls_client_certificates_and_a_narrow_user_is_used_and_one_that_
 
 #[test]
 fn what_a_user_may_not_do_is_told_and_done_once_when_he_may_and_what_went_before_it_is_not_done_again() {
-    // Streams, the lease and all else may be written, the index and the notes of who is dead only read.
-    let read_only = ["resetkeys", "~alerts", "~alerts:dlq", "~alerts:[^id]*", "%R~alerts:id:*", "%R~alerts:dead:*"];
-    for (take, give, word) in
-        [(&["-xack"][..], "+xack", "(XACK)"), (&["-xdel"], "+xdel", "(XDEL)"), (&read_only, "allkeys", "(SET)")]
-    {
+    // Streams, the lease and all else may be written, the index or the notes of who is dead only read.
+    let no_index = ["resetkeys", "~alerts", "~alerts:[^i]*", "%R~alerts:id:*"];
+    let no_notes = ["resetkeys", "~alerts", "~alerts:dlq", "~alerts:[^d]*", "%R~alerts:dead:*"];
+    for (take, give, word) in [
+        (&["-xack"][..], "+xack", "(XACK)"),
+        (&["-xdel"], "+xdel", "(XDEL)"),
+        (&no_index, "allkeys", "(SET)"),
+        (&no_notes, "allkeys", "(SET)"),
+    ] {
         let server = RedisServer::start().expect("redis-server starts");
         let site = site(&server.url(), "");
         let host = start(&site);
@@ -129,15 +133,21 @@ fn what_a_user_may_not_do_is_told_and_done_once_when_he_may_and_what_went_before
         std::thread::sleep(Duration::from_secs(3));
         let denied = metric(&host, "dossier_queue_troubles_total{operation=\"commit\"}");
         assert!(denied >= 3.0, "{take:?}: tried {denied} times");
-        assert!(stored(&server, "alerts:enriched").values().all(|times| *times == 1), "{take:?}");
-        assert!(length(&server, "alerts:dlq") <= 1, "{take:?}: {} dead", length(&server, "alerts:dlq"));
+        let (enriched, dead) = (stored(&server, "alerts:enriched"), length(&server, "alerts:dlq"));
+        match take {
+            // What cannot be let go of is not added, or a host that comes after this one would add it again.
+            ["-xack"] | ["-xdel"] => assert!(enriched.is_empty() && dead == 0, "{take:?}: {enriched:?}, {dead} dead"),
+            _ => {
+                assert!(enriched.values().all(|times| *times == 1) && dead <= 1, "{take:?}: {enriched:?}, {dead} dead")
+            }
+        }
         user(&[give]);
         drained(&server);
         until_ready(&host, true);
         assert_stored_once(&server, "alerts:enriched", &good);
         assert_eq!((length(&server, "alerts:dlq"), pending(&server)), (1, 0), "{take:?}");
         // What was added and taken back each time was added, as Redis counts.
-        if take != read_only {
+        if word != "(SET)" {
             site.succeed(&["verify", "--input"]);
         }
         assert_eq!(host.stop(), Some(0));

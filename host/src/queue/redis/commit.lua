@@ -94,8 +94,6 @@ local function put(entry, id, sha, head, other_id, other_head, rest)
 end
 
 local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
-  -- An earlier try could do this much and not let go of it.
-  if own('GET', notes .. entry) == consumer then return 'dead' end
   local found = call('XRANGE', stream, entry, entry)
   local fields = found[1] and found[1][2] or (body ~= '' and {'alert', body}) or nil
   if not fields then return 'gone' end
@@ -171,7 +169,7 @@ end
 -- As done_before, of an alert that is to take the place of a record.
 local function done_again(mark, entry, kind, id, other_id)
   if #call('XPENDING', stream, group, entry, entry, 1) > 0 then return 'lost' end
-  local by = call('GET', notes .. entry)
+  local by = own('GET', notes .. entry)
   if by and kind == 'dead' and by == consumer .. ' kept' then return 'kept' end
   if by then return kind == 'dead' and by == consumer and 'dead' or 'lost' end
   for as, its in pairs({replaced = mark.id, stored = id, conflict = other_id}) do
@@ -191,7 +189,7 @@ end
 local function done_before(entry, kind, id, sha, other_id)
   if #call('XPENDING', stream, group, entry, entry, 1) > 0 then return 'lost' end
   -- Whatever this host came to, another may have come to something else: stored here, buried there.
-  local by = call('GET', notes .. entry)
+  local by = own('GET', notes .. entry)
   if by then return kind == 'dead' and by == consumer and 'dead' or 'lost' end
   local there, as = look_up(id), 'stored'
   if there and there.sha ~= sha then there, as = look_up(other_id), 'conflict' end
@@ -206,12 +204,10 @@ end
 
 local outcomes, finished, duplicates, kept, settled = {}, {}, 0, 0, {}
 
-local function in_stream(entry) return #call('XRANGE', stream, entry, entry) > 0 end
-
 local function let_go(entry, outcome)
   finished[#finished + 1] = entry
   -- One that is gone from the stream left it otherwise.
-  if (outcome == 'duplicate' or outcome == 'kept') and in_stream(entry) then
+  if (outcome == 'duplicate' or outcome == 'kept') and #call('XRANGE', stream, entry, entry) > 0 then
     if outcome == 'kept' then kept = kept + 1 else duplicates = duplicates + 1 end
   end
 end
@@ -225,14 +221,7 @@ local function one(mark, entry, kind, id, sha, ...)
     else
       outcome = done_before(entry, kind, id, sha, other_id)
     end
-    if outcome then
-      -- Done here and still in the stream: removing it was refused, and is tried again.
-      if outcome ~= 'lost' and in_stream(entry) then
-        let_go(entry, outcome)
-        if mark then settled[#settled + 1] = mark.at end
-      end
-      return outcome
-    end
+    if outcome then return outcome end
   end
   if mark then outcome = put_again(mark, entry, sha, kind == 'store' and select(4, ...) or nil) end
   if outcome then
@@ -266,6 +255,13 @@ local function work()
     at = last + 1
   end
   return ''
+end
+
+-- A user who may add and not let go adds nothing. (A server before 7.0 cannot be asked.)
+for _, command in ipairs({{'XACK', stream, group, '0-0'}, {'XDEL', stream, '0-0'}}) do
+  if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(command)) then
+    return redis.error_reply('NOPERM the user may not let go of alerts (' .. command[1] .. ')')
+  end
 end
 
 local message, gone = work(), 0
