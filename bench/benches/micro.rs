@@ -59,12 +59,12 @@ fn c_observables(bencher: Bencher) {
     bencher.bench_local(|| finder.find(black_box(&alert)));
 }
 
-#[divan::bench(args = ["one-address", "ip-reputation", "asset", "geo", "verdict"])]
+#[divan::bench(args = ["one-address", "one-field", "ip-reputation", "asset", "geo", "verdict"])]
 fn d_call_fresh(bencher: Bencher, step: &str) {
     call(&FRESH, bencher, step);
 }
 
-#[divan::bench(args = ["one-address", "ip-reputation", "asset", "geo", "verdict"])]
+#[divan::bench(args = ["one-address", "one-field", "ip-reputation", "asset", "geo", "verdict"])]
 fn e_call_reused(bencher: Bencher, step: &str) {
     call(&REUSED, bencher, step);
 }

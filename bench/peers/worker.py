@@ -3,8 +3,8 @@
 It makes the same four look-ups as the other rows, and as they do it commits with dossier's script, stores a record with a `pipeline`
 part and writes one log line for each alert. What dossier does beside (limits, retries, dead letters, metrics) it does not.
 
-Usage: worker.py SOCKET FOLDER COMMIT, where FOLDER holds blocklist.tsv, assets.csv, and countries.mmdb or countries.csv, and COMMIT is
-dossier's commit.lua.
+Usage: worker.py SOCKET FOLDER STORE, where FOLDER holds blocklist.tsv, assets.csv, and countries.mmdb or countries.csv, and STORE is
+dossier's store.lua, which commits new alerts.
 """
 
 import csv
@@ -131,18 +131,13 @@ def now():
     return datetime.datetime.now(datetime.timezone.utc).isoformat()
 
 
-def head(identity):
-    return '{"schema":1,"id":' + json.dumps(identity)
-
-
 def main():
     socket, folder, script = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     client = redis.Redis(unix_socket_path=socket)
     store = client.register_script(script.read_text())
-    keys = ["alerts", "alerts:enriched", "alerts:dlq", "alerts:accused", "alerts:ledger"]
-    # The group, the consumer, prefixes of the index and of notes, and in milliseconds how long entries of the index, records and notes
-    # live.
-    common = ["dossier", "worker", "alerts:id:", "alerts:dead:", 0, 0, 86_400_000]
+    keys = ["alerts", "alerts:enriched"]
+    # The group, the consumer, the prefix of the index, and in milliseconds how long its entries and records live: for ever.
+    common = ["dossier", "worker", "alerts:id:", 0, 0]
     enricher = Enricher(folder)
     print(json.dumps({"message": "host ready"}), flush=True)
     while True:
@@ -153,18 +148,16 @@ def main():
                 rest, label = enricher.rest(body, now())
                 identity = str(uuid.uuid5(NAMESPACE, body.decode()))
                 digest = hashlib.sha256(body).hexdigest()
-                other = f"{identity}~{digest[:8]}"
-                commit += [entry, "store", identity, digest, head(identity), other, head(other), rest]
+                commit += [entry, identity, digest, '{"schema":1,"id":' + json.dumps(identity) + rest]
                 lines.append((entry, identity, label, began))
-            outcomes, problem, _ = store(keys, commit)
-            if problem:
-                raise RuntimeError(problem)
-            for (entry, identity, label, began), outcome in zip(lines, outcomes):
+            if store(keys, commit) != [0]:
+                raise RuntimeError("an alert was not new")
+            for entry, identity, label, began in lines:
                 duration = round((time.perf_counter() - began) * 1e6)
                 steps = [{"step": name, "outcome": "ok", "duration_us": 0, "fuel": 0} for name, _ in STEPS]
                 line = {
-                    "timestamp": now(), "level": "INFO", "message": f"alert {outcome.decode()}", "id": identity,
-                    "entry": entry.decode(), "outcome": outcome.decode(), "verdict": label, "duration_us": duration,
+                    "timestamp": now(), "level": "INFO", "message": "alert stored", "id": identity,
+                    "entry": entry.decode(), "outcome": "stored", "verdict": label, "duration_us": duration,
                     "deliveries": 1, "steps": steps,
                 }
                 sys.stdout.write(json.dumps(line) + "\n")

@@ -1,8 +1,8 @@
 //! How long an alert takes from the moment that it is sent until a reader of the store has it.
 //!
 //! The producer keeps to its schedule whatever happens (an open loop): it writes to a socket and leaves the answers to
-//! another thread. The moment before it writes is when an alert was sent; the moment at which a reader that blocks on the store gets the
-//! record is when it was stored, which is a little later than it was. Both clocks are one, and this program's.
+//! another thread. An alert was sent when the schedule wants it, however late the producer came to run; the moment at which a reader that
+//! blocks on the store gets the record is when it was stored, which is a little later than it was. Both clocks are one, and this program's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +62,7 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, rate: f64, time: Duration) ->
 /// The way of one alert.
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
-    /// When it was sent.
+    /// When it was to be sent.
     pub sent: Instant,
     /// When it was seen in the store.
     pub stored: Instant,
@@ -92,19 +92,17 @@ pub fn send(
     let mut sender = row.place.sender()?;
     let mut sent: Vec<Instant> = Vec::new();
     let began = Instant::now();
+    let due = |n: usize| {
+        let at = n as f64 / rate;
+        let tick = TICK.as_secs_f64();
+        began + Duration::from_secs_f64(if rate > TOGETHER { (at / tick).ceil() * tick } else { at })
+    };
     while go_on(began.elapsed()) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a number of alerts is not negative"
-        )]
-        let due = (began.elapsed().as_secs_f64() * rate) as u64 + 1;
-        let some: Vec<_> = (sent.len() as u64..due).map(|n| alerts.nth(n)).collect();
-        let now = Instant::now();
+        let (now, before) = (Instant::now(), sent.len());
+        sent.extend((before..).map(due).take_while(|due| *due <= now));
+        let some: Vec<_> = (before..sent.len()).map(|n| alerts.nth(n as u64)).collect();
         sender.send(&some)?;
-        sent.extend(some.iter().map(|_| now));
-        let next = Duration::from_secs_f64(sent.len() as f64 / rate).saturating_sub(began.elapsed());
-        std::thread::sleep(if rate > TOGETHER { next.max(TICK) } else { next });
+        std::thread::sleep(due(sent.len()).saturating_duration_since(Instant::now()));
     }
     count.store(sent.len() as u64, Ordering::Relaxed);
     let seen = watch.join().map_err(|_| anyhow::anyhow!("the reader of the store panicked"))??;

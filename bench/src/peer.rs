@@ -18,7 +18,6 @@ use dossier::telemetry::events::{AlertFinished, HostStarted};
 use dossier::telemetry::{Telemetry, logging};
 use jiff::Timestamp;
 use libloading::{Library, Symbol};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::site;
@@ -46,8 +45,10 @@ pub fn run(config: &Path, library: &Path, mode: &str) -> Result<()> {
             let (input, waiting) = mpsc::channel(AHEAD);
             inputs.push(input);
             let peer = Peer::open(library, mode)?;
-            let (shared, runtime) = (Arc::clone(&shared), Handle::current());
-            ends.spawn_blocking(move || work(&shared, peer, waiting, &runtime));
+            let (done, settled) = mpsc::channel(1);
+            let (worker, committer) = (Arc::clone(&shared), Arc::clone(&shared));
+            ends.spawn_blocking(move || work(&worker, peer, waiting, &done));
+            ends.spawn(async move { commit(&committer, settled).await });
         }
         let names: Vec<_> = shared.steps.iter().map(|step| step.facts.step.clone()).collect();
         let started = HostStarted { admin: None, queue: "redis", steps: &names, missing: &Default::default() };
@@ -80,7 +81,15 @@ async fn read(shared: &Shared, cores: Vec<mpsc::Sender<Vec<Delivery>>>) -> Resul
     Ok(())
 }
 
-fn work(shared: &Shared, mut peer: Peer, mut waiting: mpsc::Receiver<Vec<Delivery>>, runtime: &Handle) -> Result<()> {
+/// A batch that is to be committed: when work on each alert began, what came of it, and its id.
+type Done = (Vec<Settled>, Vec<(Instant, Label, String)>);
+
+fn work(
+    shared: &Shared,
+    mut peer: Peer,
+    mut waiting: mpsc::Receiver<Vec<Delivery>>,
+    done: &mpsc::Sender<Done>,
+) -> Result<()> {
     while let Some(batch) = waiting.blocking_recv() {
         let mut settled = Vec::with_capacity(batch.len());
         let mut stories = Vec::with_capacity(batch.len());
@@ -90,25 +99,35 @@ fn work(shared: &Shared, mut peer: Peer, mut waiting: mpsc::Receiver<Vec<Deliver
             stories.push((started, label, record.id.clone()));
             settled.push(Settled { delivery, outcome: Outcome::Store(record) });
         }
-        let committed = runtime.block_on(shared.queue.commit(&settled))?;
-        for ((settled, (started, label, id)), committed) in settled.iter().zip(&stories).zip(committed) {
-            ensure!(committed == Committed::Stored, "an alert was not stored: {committed:?}");
-            shared.telemetry.emit(&AlertFinished {
-                id: Some(id),
-                entry: &settled.delivery.entry,
-                outcome: "stored",
-                verdict: Some(*label),
-                reason: None,
-                step: None,
-                duration: started.elapsed(),
-                deliveries: settled.delivery.deliveries,
-                steps: &shared.steps,
-                record: match &settled.outcome {
-                    Outcome::Store(record) => Some(record),
-                    Outcome::Dead(_) => None,
-                },
-            });
-        }
+        done.blocking_send((settled, stories)).ok().context("the committer is gone")?;
+    }
+    Ok(())
+}
+
+/// Commits what a core is done with while that is at the next batch, and tells of it.
+async fn commit(shared: &Shared, mut done: mpsc::Receiver<Done>) -> Result<()> {
+    while let Some((settled, stories)) = done.recv().await {
+        let committed = shared.queue.commit(&settled).await?;
+        ensure!(committed.iter().all(|one| *one == Committed::Stored), "an alert was not stored: {committed:?}");
+        shared.telemetry.together(|| {
+            for (settled, (started, label, id)) in settled.iter().zip(&stories) {
+                shared.telemetry.emit(&AlertFinished {
+                    id: Some(id),
+                    entry: &settled.delivery.entry,
+                    outcome: "stored",
+                    verdict: Some(*label),
+                    reason: None,
+                    step: None,
+                    duration: started.elapsed(),
+                    deliveries: settled.delivery.deliveries,
+                    steps: &shared.steps,
+                    record: match &settled.outcome {
+                        Outcome::Store(record) => Some(record),
+                        Outcome::Dead(_) => None,
+                    },
+                });
+            }
+        });
     }
     Ok(())
 }

@@ -187,7 +187,7 @@ impl<'a> Row<'a> {
             Program::Python(python) => {
                 let mut command = Command::new(python);
                 command.arg(root().join("bench/peers/worker.py")).arg(self.url.trim_start_matches("unix://")).arg(".");
-                command.arg(root().join("host/src/queue/redis/commit.lua"));
+                command.arg(root().join("host/src/queue/redis/store.lua"));
                 command
             }
         };

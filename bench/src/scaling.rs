@@ -94,39 +94,48 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|one| one == name);
     for (_, make) in things.iter().filter(|(name, _)| wanted(name)) {
-        for case in make(&maker, &mut missing)? {
-            report.push(measure(case, runs, seconds, arguments.quick)?);
-        }
+        report.extend(measure(make(&maker, &mut missing)?, runs, seconds, arguments.quick)?);
     }
     println!("{}", serde_json::to_string(&Report { cases: report, missing })?);
     Ok(())
 }
 
-fn measure(mut case: Case<'_>, runs: usize, seconds: f64, quick: bool) -> Result<Figures> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of alerts is not negative")]
-    let most = (BYTES / case.alerts.mean) as u64;
-    let mut count = if quick { 100 } else { 1000 };
-    let mut through: Vec<Throughput> = Vec::new();
-    for run in 0..=runs {
-        let one = throughput::measure_group(&mut case.hosts, &case.alerts, count)?;
-        // The first tells how many alerts fill the time, and nothing else.
-        if run == 0 {
-            count = throughput::enough(one.rate(), seconds).clamp(count, most.max(count));
-        } else {
-            through.push(one);
+/// Runs cases in turn, so that what the machine does meanwhile falls on all of them.
+fn measure(mut cases: Vec<Case<'_>>, runs: usize, seconds: f64, quick: bool) -> Result<Vec<Figures>> {
+    let first = if quick { 100 } else { 1000 };
+    let mut counts = Vec::new();
+    for case in &mut cases {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a number of alerts is not negative"
+        )]
+        let most = (BYTES / case.alerts.mean) as u64;
+        // This run tells how many alerts fill the time, and nothing else.
+        let one = throughput::measure_group(&mut case.hosts, &case.alerts, first)?;
+        counts.push(throughput::enough(one.rate(), seconds).clamp(first, most.max(first)));
+    }
+    let mut through: Vec<Vec<Throughput>> = cases.iter().map(|_| Vec::new()).collect();
+    for _ in 0..runs {
+        for ((case, count), through) in cases.iter_mut().zip(&counts).zip(&mut through) {
+            through.push(throughput::measure_group(&mut case.hosts, &case.alerts, *count)?);
         }
     }
+    Ok(cases.into_iter().zip(&through).map(|(case, through)| figures(case, through)).collect())
+}
+
+fn figures(case: Case<'_>, through: &[Throughput]) -> Figures {
     let rates = || through.iter().map(Throughput::rate);
     let rate = median(rates());
     eprintln!("{} {}: {rate:.0} alerts/s", case.thing, case.value);
-    Ok(Figures {
+    Figures {
         thing: case.thing,
         value: case.value,
         alerts_per_second: [rates().fold(f64::INFINITY, f64::min), rate, rates().fold(0.0, f64::max)],
         bytes_per_second: rate * case.alerts.mean,
         host_us: median(through.iter().map(Throughput::host_us)),
         server_us: median(through.iter().filter_map(Throughput::server_us)),
-    })
+    }
 }
 
 /// Makes the cases.

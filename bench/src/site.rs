@@ -56,6 +56,8 @@ impl<'a> Plan<'a> {
     pub fn build(&self) -> Result<Site> {
         let Self { queue, state, batch, filled, steps } = self;
         let none = *filled != Filled::All;
+        // As is usual, unless a batch is so large that there would be no second one.
+        let in_flight = (2 * batch).max(256);
         let (geo, countries) = match DATA.countries.as_ref().filter(|_| !none) {
             Some(file) => ("file = \"countries.mmdb\"", std::fs::read(file)?),
             None if none => ("file = \"countries.csv\"\nkey = \"network\"", b"network,country_code\n".to_vec()),
@@ -71,6 +73,9 @@ impl<'a> Plan<'a> {
         let site = Site::new(&format!(
             r##"
 state_dir = {state:?}
+
+[host]
+in_flight = {in_flight}
 
 [queue]
 {queue}

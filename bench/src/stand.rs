@@ -48,6 +48,9 @@ pub const HOST_CALLS: [&str; 12] = [
 /// The step that reads the alert's addresses and looks the first one up.
 pub const ONE_ADDRESS: &str = "one-address";
 
+/// The step that looks up the address in one field.
+pub const ONE_FIELD: &str = "one-field";
+
 /// A step of the guest `calls`.
 fn calls(name: &str, call: &str, times: usize, reuse: u32) -> String {
     format!(
@@ -87,6 +90,7 @@ impl Stand {
         let names = HOST_CALLS.iter().filter(|_| host_calls);
         let mut more: String = names.map(|call| calls(&format!("call-{call}"), call, TIMES, reuse)).collect();
         more.push_str(&calls(ONE_ADDRESS, "address", 1, reuse));
+        more.push_str(&calls(ONE_FIELD, "field", 1, reuse));
         let site = site::with("kind = \"directory\"", reuse, state.path(), &more)?;
         site.install("calls");
         let config = Arc::new(Config::load(&site.path("dossier.toml"))?);

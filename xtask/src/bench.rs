@@ -113,7 +113,7 @@ fn whole(program: &Program<'_>, arguments: &Arguments) -> Result<()> {
         "Machine: {}.\n\nVersions: {}.\n\nSettings: {}. It took {}.\n\n### Rows\n{}\n{}\n### Targets\n{}\n### A long run, in tenths\n{}\n\
          ### One thing at a time\nThe row fresh, with one thing changed.\n\n{}\n{}",
         page::machine(),
-        page::versions(),
+        page::versions(&peers.versions),
         rows.settings(),
         seconds(took),
         rows.cells().in_page(),

@@ -20,8 +20,11 @@ use crate::throughput::{self, enough};
 
 const SWAPS: usize = 10;
 
-/// How long before each swap is looked at, and how long the new version then serves before the next.
+/// How long before each swap is looked at.
 const BEFORE: Duration = Duration::from_secs(1);
+
+/// How long a new version serves until then, so that nothing of its swap is left.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Which share of the most that the host can do is sent.
 const LOAD: f64 = 0.5;
@@ -57,7 +60,7 @@ pub(super) fn measure(place: &Place<'_>) -> Result<Target> {
         ended.store(true, Ordering::Relaxed);
         done
     });
-    let time = (BEFORE + Duration::from_secs(1)) * u32::try_from(swaps)?;
+    let time = (SETTLED + BEFORE + Duration::from_secs(1)) * u32::try_from(swaps)?;
     let ways = latency::send(&mut row, place.alerts, rate, time, |_| !over.load(Ordering::Relaxed))?;
     let swaps = swapper.join().map_err(|_| anyhow::anyhow!("the thread that swaps plugins panicked"))??;
     drop(running);
@@ -90,7 +93,7 @@ pub(super) fn measure(place: &Place<'_>) -> Result<Target> {
 
 /// Waits a while, puts a new version of the plugin into the folder, and waits until it serves.
 fn swap(folder: &Path, log: &Path, number: usize) -> Result<Swap> {
-    std::thread::sleep(BEFORE);
+    std::thread::sleep(SETTLED + BEFORE);
     let mut bytes = fs::read(built(&format!("plugins/{PLUGIN}.wasm")))?;
     // A custom section: a version of its own that does the same.
     bytes.extend_from_slice(&[0, 6, 4, b's', b'w', b'a', b'p', u8::try_from(number)?]);

@@ -74,8 +74,8 @@ pub fn machine() -> String {
     format!("{cores} cores of {}, {gigabytes} GiB, Linux {}", value(&cpus, "model name"), kernel.trim())
 }
 
-/// The versions of what is measured.
-pub fn versions() -> String {
+/// The versions of what is measured; `peers` are those of what it is compared with.
+pub fn versions(peers: &[String]) -> String {
     let first = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
         String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()
@@ -83,11 +83,12 @@ pub fn versions() -> String {
     let commit = first("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]);
     let redis = first("redis-server", &["--version"]);
     let redis = redis.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default();
-    format!(
-        "dossier {} ({commit}), {}, redis-server {redis}",
-        env!("CARGO_PKG_VERSION"),
-        first("rustc", &["--version"])
-    )
+    let ours = [
+        format!("dossier {} ({commit})", env!("CARGO_PKG_VERSION")),
+        first("rustc", &["--version"]),
+        format!("redis-server {redis}"),
+    ];
+    [&ours, peers].concat().join(", ")
 }
 
 /// The page with other results.

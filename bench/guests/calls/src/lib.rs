@@ -1,7 +1,7 @@
 //! Makes one kind of host call, as often as it is told, for the micro-benchmarks.
 //!
-//! Settings: `call`, the host call's name, and `times`. The call `address` is what a small plugin does: it reads the alert's
-//! addresses and looks the first one up.
+//! Settings: `call`, the host call's name, and `times`. The calls `address` and `field` are what a small plugin does: it reads all of the
+//! alert's addresses and looks the first one up, or reads the one field that it knows and looks that up.
 
 use std::hint::black_box;
 
@@ -24,6 +24,7 @@ enum Call {
     TableText,
     Log,
     Address,
+    Field,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +53,10 @@ impl Calls {
                 let found = alert.observables_of("ip");
                 let address = found.first().map(|observable| observable.value.as_str()).unwrap_or_default();
                 drop(black_box(tables::raw("blocklist", address)?));
+            }
+            Call::Field => {
+                let address = alert.text("/src_ip").unwrap_or_default();
+                drop(black_box(tables::raw("blocklist", &address)?));
             }
         }
         Ok(())
