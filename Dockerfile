@@ -11,10 +11,10 @@ COPY . .
 # target/ is a cache of the builder, so what is wanted of it is copied out in the same step.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --profile dist --locked --package dossier --package threat-api \
+    cargo build --release --locked --package dossier --package threat-api \
  && cargo run --release --locked --package xtask -- plugins \
  && mkdir -p /out/bin /out/state /out/plugins \
- && cp target/dist/dossier target/dist/threat-api /out/bin/ \
+ && cp target/release/dossier target/release/threat-api /out/bin/ \
  && cp target/plugins/*.wasm /out/plugins/
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS threat-api

@@ -147,7 +147,11 @@ fn compare(row: &mut Row<'_>, known: &mut Known) -> Result<()> {
     if row.same == Same::Nothing {
         return Ok(());
     }
-    for (id, record) in row.place.records()? {
+    let (first, mut met) = (known.is_empty(), 0);
+    let records = row.place.records()?;
+    let count = records.len();
+    for (id, record) in records {
+        met += usize::from(known.contains_key(&id));
         let found = ["observables", "enrichment", "verdict"].map(|part| record[part].clone());
         for step in site::PLUGINS.iter().filter(|step| row.same == Same::All || **step != "verdict") {
             ensure!(found[1][step].is_object(), "row \"{}\": the step {step} is missing", row.name);
@@ -162,6 +166,12 @@ fn compare(row: &mut Row<'_>, known: &mut Known) -> Result<()> {
             differs.map_or_else(Default::default, |(before, found)| [before, found].map(Value::to_string));
         ensure!(same, "row \"{}\" has {found} where another has {before}", row.name);
     }
+    // Alerts are the same for all, so what has other ids is not what was asked for.
+    ensure!(
+        first || met * 2 > count,
+        "row \"{}\": {met} of its {count} records are of alerts that others had",
+        row.name
+    );
     Ok(())
 }
 

@@ -24,8 +24,8 @@ use crate::queues::Kind;
 /// How long it lasts where nothing is said, in seconds.
 const SECONDS: u64 = 8;
 
-/// How many lines a host that is killed may take with it: those of alerts that it has just committed, so no more than it has in flight.
-const UNTOLD: u64 = 256;
+/// How many lines a host that is killed may take with it: those of alerts that it has just committed, and what its log has not written yet.
+const UNTOLD: u64 = 500;
 
 /// How long the queue may take to be emptied in the end.
 const DRAIN: Duration = Duration::from_secs(120);

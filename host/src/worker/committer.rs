@@ -76,6 +76,7 @@ pub(super) async fn run(
     let mut refused = Refused { alerts: Vec::new(), again_at: Instant::now() };
     let (ended, told) = mpsc::channel(1);
     let teller = tokio::spawn(tell_all(shared.clone(), told));
+    let mut panicked = None;
     'commits: loop {
         tokio::select! {
             taken = finished.recv_many(&mut settling, batch) => {
@@ -108,9 +109,10 @@ pub(super) async fn run(
                     trouble.pause(&error, &abandon).await;
                 }
                 Err(panic) => {
+                    panicked = Some(panic);
                     // Before the alerts are let go of, which would be read once more otherwise.
                     shared.stop.cancel();
-                    std::panic::resume_unwind(panic);
+                    break 'commits;
                 }
             }
             if abandon.is_cancelled() {
@@ -154,10 +156,10 @@ pub(super) async fn run(
         }
     }
     drop(ended);
+    let told = teller.await;
     // Whatever made it end ends the committer as well.
-    if let Err(error) = teller.await
-        && let Ok(panic) = error.try_into_panic()
-    {
+    if let Some(panic) = panicked.or_else(|| told.err()?.try_into_panic().ok()) {
+        shared.stop.cancel();
         std::panic::resume_unwind(panic);
     }
 }

@@ -94,6 +94,8 @@ local function put(entry, id, sha, head, other_id, other_head, rest)
 end
 
 local function bury(entry, id, reason, step, attempts, first_seen, letter, body)
+  -- A server that cannot be asked beforehand let an earlier try do this much and not let go of it.
+  if not redis.acl_check_cmd and own('GET', notes .. entry) == consumer then return 'dead' end
   local found = call('XRANGE', stream, entry, entry)
   local fields = found[1] and found[1][2] or (body ~= '' and {'alert', body}) or nil
   if not fields then return 'gone' end
@@ -204,10 +206,12 @@ end
 
 local outcomes, finished, duplicates, kept, settled = {}, {}, 0, 0, {}
 
+local function in_stream(entry) return #call('XRANGE', stream, entry, entry) > 0 end
+
 local function let_go(entry, outcome)
   finished[#finished + 1] = entry
   -- One that is gone from the stream left it otherwise.
-  if (outcome == 'duplicate' or outcome == 'kept') and #call('XRANGE', stream, entry, entry) > 0 then
+  if (outcome == 'duplicate' or outcome == 'kept') and in_stream(entry) then
     if outcome == 'kept' then kept = kept + 1 else duplicates = duplicates + 1 end
   end
 end
@@ -221,7 +225,14 @@ local function one(mark, entry, kind, id, sha, ...)
     else
       outcome = done_before(entry, kind, id, sha, other_id)
     end
-    if outcome then return outcome end
+    if outcome then
+      -- At its end and still in the stream: the group was made again, or a server that cannot be asked beforehand did not remove it.
+      if outcome ~= 'lost' and in_stream(entry) then
+        let_go(entry, outcome)
+        if mark then settled[#settled + 1] = mark.at end
+      end
+      return outcome
+    end
   end
   if mark then outcome = put_again(mark, entry, sha, kind == 'store' and select(4, ...) or nil) end
   if outcome then
@@ -257,10 +268,13 @@ local function work()
   return ''
 end
 
--- A user who may add and not let go adds nothing. (A server before 7.0 cannot be asked.)
-for _, command in ipairs({{'XACK', stream, group, '0-0'}, {'XDEL', stream, '0-0'}}) do
-  if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(command)) then
-    return redis.error_reply('NOPERM the user may not let go of alerts (' .. command[1] .. ')')
+-- A user who may add and not let go, or not take back, adds nothing. (A server before 7.0 cannot be asked. Of a command that was renamed
+-- it raises an error.)
+local needed = {{'XACK', stream, group, '0-0'}, {'XDEL', stream, '0-0'}, {'XDEL', store, '0-0'}, {'XDEL', dlq, '0-0'}}
+for _, command in ipairs(redis.acl_check_cmd and needed or {}) do
+  local known, may = pcall(redis.acl_check_cmd, unpack(command))
+  if not known or not may then
+    return redis.error_reply('NOPERM the user may not let go of alerts: ' .. command[2] .. ' (' .. command[1] .. ')')
   end
 end
 

@@ -15,9 +15,14 @@ local function failed(reply) return type(reply) == 'table' and reply.err end
 -- Which of them this consumer owns. What it has pending after one is mostly the next of them, when they are in the stream's order: so
 -- several are asked for together, and more each time that this was so. In another order it takes longer, no more.
 local owned, at, together = {}, 1, 8
--- A user who may add and not let go adds nothing; commit.lua tells. (A server before 7.0 cannot be asked.)
-local may = redis.acl_check_cmd
-local lets_go = not may or (may('XACK', stream, group, '0-0') and may('XDEL', stream, '0-0'))
+-- A user who may add and not let go, or not take back, adds nothing; commit.lua tells. (A server before 7.0 cannot be asked. Of a command
+-- that was renamed it raises an error.)
+local function may(...)
+  local known, allowed = pcall(redis.acl_check_cmd, ...)
+  return known and allowed
+end
+local lets_go = not redis.acl_check_cmd
+  or (may('XACK', stream, group, '0-0') and may('XDEL', stream, '0-0') and may('XDEL', store, '0-0'))
 while lets_go and at <= count do
   local first = at
   together = math.min(together, count - at + 1)
@@ -60,8 +65,15 @@ for i = 1, count do
 end
 local gone = 0
 if #finished > 0 then
-  redis.call('XACK', stream, group, unpack(finished))
-  gone = #finished - redis.call('XDEL', stream, unpack(finished))
+  local acked = call('XACK', stream, group, unpack(finished))
+  local deleted = not failed(acked) and call('XDEL', stream, unpack(finished))
+  if not deleted or failed(deleted) then
+    -- They are in the index now: commit.lua knows them by it, and tells what is wrong.
+    left = {}
+    for i = 1, count do left[i] = i end
+  else
+    gone = #finished - deleted
+  end
 end
 if retention > 0 then
   local time = redis.call('TIME')
