@@ -33,7 +33,7 @@ fn every_row_of_the_benchmark_takes_its_alerts_and_says_the_same() {
 fn what_the_benchmark_aims_at_comes_to_figures() {
     let report = report(&["targets", "--quick"]);
     let targets = report["targets"].as_array().unwrap();
-    assert_eq!(targets.len(), 9, "{targets:?}");
+    assert_eq!(targets.len(), 11, "{targets:?}");
     for target in targets {
         // Memory may well shrink in a short run, and beside other hosts, which share pages of the program; the others cannot be nothing.
         let memory = target["unit"] == "MB";
