@@ -3,8 +3,8 @@
 It makes the same four look-ups as the other rows, and as they do it commits with dossier's script, stores a record with a `pipeline`
 part and writes one log line for each alert. What dossier does beside (limits, retries, dead letters, metrics) it does not.
 
-Usage: worker.py SOCKET FOLDER STORE, where FOLDER holds blocklist.tsv, assets.csv, and countries.mmdb or countries.csv, and STORE is
-dossier's store.lua, which commits new alerts.
+Usage: worker.py SOCKET FOLDER SCRIPT..., where FOLDER holds blocklist.tsv, assets.csv, and countries.mmdb or countries.csv, and SCRIPT...
+are the parts of dossier's script that commits new alerts.
 """
 
 import csv
@@ -132,9 +132,9 @@ def now():
 
 
 def main():
-    socket, folder, script = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+    socket, folder, script = sys.argv[1], pathlib.Path(sys.argv[2]), map(pathlib.Path, sys.argv[3:])
     client = redis.Redis(unix_socket_path=socket)
-    store = client.register_script(script.read_text())
+    store = client.register_script("".join(part.read_text() for part in script))
     keys = ["alerts", "alerts:enriched"]
     # The group, the consumer, the prefix of the index, and in milliseconds how long its entries and records live: for ever.
     common = ["dossier", "worker", "alerts:id:", 0, 0]

@@ -187,7 +187,8 @@ impl<'a> Row<'a> {
             Program::Python(python) => {
                 let mut command = Command::new(python);
                 command.arg(root().join("bench/peers/worker.py")).arg(self.url.trim_start_matches("unix://")).arg(".");
-                command.arg(root().join("host/src/queue/redis/store.lua"));
+                let script = ["rights.lua", "store.lua"].map(|part| root().join("host/src/queue/redis").join(part));
+                command.args(script);
                 command
             }
         };

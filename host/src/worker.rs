@@ -130,13 +130,12 @@ struct Room {
     open: Open,
 }
 
-/// Notes an alert that is let go of before its end because the host stops, or a panic is about to stop it.
+/// Notes an alert that is let go of before its end because the host stops.
 struct Open(Option<Arc<Shared>>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let stops = |shared: &&Arc<Shared>| shared.stop.is_cancelled() || std::thread::panicking();
-        if let Some(shared) = self.0.as_ref().filter(stops) {
+        if let Some(shared) = self.0.as_ref().filter(|shared| shared.stop.is_cancelled()) {
             shared.left.fetch_add(1, Ordering::Relaxed);
         }
     }

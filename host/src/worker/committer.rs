@@ -69,11 +69,12 @@ pub(super) async fn run(
     mut finished: mpsc::Receiver<Settling>,
     abandon: CancellationToken,
 ) {
-    let _stop = shared.stop.clone().drop_guard();
     let batch = shared.config.queue.batch;
     let mut trouble = Trouble::new("commit", shared.telemetry.clone(), health);
     let mut settling = Vec::with_capacity(batch);
     let mut refused = Refused { alerts: Vec::new(), again_at: Instant::now() };
+    // Dropped before all that is held here: what is given back while the host goes on is read once more.
+    let _stop = shared.stop.clone().drop_guard();
     let (ended, told) = mpsc::channel(1);
     let teller = tokio::spawn(tell_all(shared.clone(), told));
     let mut panicked = None;
@@ -110,7 +111,7 @@ pub(super) async fn run(
                 }
                 Err(panic) => {
                     panicked = Some(panic);
-                    // Before the alerts are let go of, which would be read once more otherwise.
+                    // Before this batch is given back, as above.
                     shared.stop.cancel();
                     break 'commits;
                 }
@@ -159,7 +160,6 @@ pub(super) async fn run(
     let told = teller.await;
     // Whatever made it end ends the committer as well.
     if let Some(panic) = panicked.or_else(|| told.err()?.try_into_panic().ok()) {
-        shared.stop.cancel();
         std::panic::resume_unwind(panic);
     }
 }

@@ -268,14 +268,9 @@ local function work()
   return ''
 end
 
--- A user who may add and not let go, or not take back, adds nothing. (A server before 7.0 cannot be asked. Of a command that was renamed
--- it raises an error.)
-local needed = {{'XACK', stream, group, '0-0'}, {'XDEL', stream, '0-0'}, {'XDEL', store, '0-0'}, {'XDEL', dlq, '0-0'}}
-for _, command in ipairs(redis.acl_check_cmd and needed or {}) do
-  local known, may = pcall(redis.acl_check_cmd, unpack(command))
-  if not known or not may then
-    return redis.error_reply('NOPERM the user may not let go of alerts: ' .. command[2] .. ' (' .. command[1] .. ')')
-  end
+local command = forbidden({{'XACK', stream, group, '0-0'}, {'XDEL', stream, '0-0'}, {'XDEL', store, '0-0'}, {'XDEL', dlq, '0-0'}})
+if command then
+  return redis.error_reply('NOPERM the user may not take entries off ' .. command[2] .. ' (' .. command[1] .. ')')
 end
 
 local message, gone = work(), 0

@@ -21,8 +21,10 @@ use crate::queue::{Body, Committed, Outcome, QueueError, Replaces, Settled};
 use crate::record::Record;
 use crate::telemetry::events::EntriesRescued;
 
-static COMMIT: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("commit.lua")));
-static STORE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("store.lua")));
+static COMMIT: LazyLock<Source> =
+    LazyLock::new(|| Source::new(concat!(include_str!("rights.lua"), include_str!("commit.lua"))));
+static STORE: LazyLock<Source> =
+    LazyLock::new(|| Source::new(concat!(include_str!("rights.lua"), include_str!("store.lua"))));
 
 /// How much one script takes.
 struct Chunk {

@@ -12,18 +12,12 @@ local count = (#ARGV - 5) / 4
 
 local function failed(reply) return type(reply) == 'table' and reply.err end
 
+local allowed = not forbidden({{'XACK', stream, group, '0-0'}, {'XDEL', stream, '0-0'}, {'XDEL', store, '0-0'}})
+
 -- Which of them this consumer owns. What it has pending after one is mostly the next of them, when they are in the stream's order: so
 -- several are asked for together, and more each time that this was so. In another order it takes longer, no more.
 local owned, at, together = {}, 1, 8
--- A user who may add and not let go, or not take back, adds nothing; commit.lua tells. (A server before 7.0 cannot be asked. Of a command
--- that was renamed it raises an error.)
-local function may(...)
-  local known, allowed = pcall(redis.acl_check_cmd, ...)
-  return known and allowed
-end
-local lets_go = not redis.acl_check_cmd
-  or (may('XACK', stream, group, '0-0') and may('XDEL', stream, '0-0') and may('XDEL', store, '0-0'))
-while lets_go and at <= count do
+while allowed and at <= count do
   local first = at
   together = math.min(together, count - at + 1)
   local pending = call('XPENDING', stream, group, ARGV[4 * at + 2], '+', together, consumer)
