@@ -93,7 +93,10 @@ impl Stand {
         more.push_str(&calls(ONE_FIELD, "field", 1, reuse));
         let site = site::with("kind = \"directory\"", reuse, state.path(), &more)?;
         site.install("calls");
-        let config = Arc::new(Config::load(&site.path("dossier.toml"))?);
+        let mut config = Config::load(&site.path("dossier.toml"))?;
+        // A host counts the first calls of a version apart, and has long done so when it matters what a call takes.
+        config.plugins.probation.calls = 0;
+        let config = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let telemetry = Arc::new(Telemetry::default());
         let tables = Tables::open(&config, Arc::clone(&telemetry));

@@ -36,6 +36,9 @@ pub struct Args {
     /// How much memory it may write to, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = COMPILE_MEMORY)]
     data: u64,
+    /// Run only when nobody else wants the processor
+    #[arg(long)]
+    gives_way: bool,
     /// End when this process, which started this one, ends
     #[arg(long, value_name = "PID")]
     parent: Option<i32>,
@@ -76,7 +79,23 @@ fn bound(args: &Args) -> io::Result<()> {
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     // Where priorities cannot be lowered it runs with the one it has.
     let _ = nice(10);
+    if args.gives_way {
+        give_way();
+    }
     Ok(())
+}
+
+/// Lets everybody else come first, at once; where the system does not, the low priority stays.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    #[expect(
+        unsafe_code,
+        reason = "a call of the system that only reads the number that it is given; no safe crate has it"
+    )]
+    // SAFETY: the pointer is valid while the call lasts.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &libc::sched_param { sched_priority: 0 });
+    }
 }
 
 fn work(args: &Args) -> io::Result<Report> {

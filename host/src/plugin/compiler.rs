@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,9 +34,14 @@ use crate::telemetry::events::PluginSaid;
 const CPU: Duration = Duration::from_secs(30);
 const CPU_PER_MIB: Duration = Duration::from_secs(8);
 
-/// How much longer than its processor time a child may live. It has the lowest priority, so that a busy machine makes it slow;
+/// How much longer than its processor time a child may live. It has a low priority, so that a busy machine makes it slow;
 /// one that is not done by then is tried again later.
 const PATIENCE: u32 = 3;
+
+/// How often a child that runs only when nobody else wants the processor is looked at, and which part of that time it must have run to
+/// go on so: else the machine is always busy, and would never have a new version.
+const LOOK: Duration = Duration::from_secs(2);
+const LEAST: u32 = 20;
 
 /// How much a child may say, in bytes: 128 lines of 4 KiB, of which each byte may take six in JSON.
 const MAX_REPORT: u64 = 4 << 20;
@@ -72,6 +78,8 @@ pub(super) struct Compiler {
     /// The only folder that code is loaded from; mode 0700.
     cache: PathBuf,
     telemetry: Arc<Telemetry>,
+    /// Whether alerts are served meanwhile, which compiling must not slow.
+    serving: AtomicBool,
     /// Deletes the cache in the end, where nothing may be left behind.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -98,14 +106,15 @@ impl Compiler {
     pub(super) fn new(state_dir: &Path, program: PathBuf, telemetry: Arc<Telemetry>) -> io::Result<Self> {
         let cache = state_dir.join("compiled");
         private_dir(&cache)?;
-        let compiler = Self { program, cache, telemetry, _temporary: None };
+        let compiler = Self { program, cache, telemetry, serving: AtomicBool::new(false), _temporary: None };
         compiler.prune();
         Ok(compiler)
     }
 
     /// A compiler beside another one: uses what lies in the state folder, and clears nothing away.
     pub(super) fn beside(state_dir: &Path, program: PathBuf, telemetry: Arc<Telemetry>) -> Self {
-        Self { program, cache: state_dir.join("compiled"), telemetry, _temporary: None }
+        let (cache, serving) = (state_dir.join("compiled"), AtomicBool::new(false));
+        Self { program, cache, telemetry, serving, _temporary: None }
     }
 
     /// A compiler for whoever tries plugins: keeps the code that was used last where a user's caches lie, because an
@@ -126,7 +135,13 @@ impl Compiler {
     /// No temporary folder can be made.
     pub(super) fn temporary(program: PathBuf, telemetry: Arc<Telemetry>) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dossier-").tempdir()?;
-        Ok(Self { program, cache: folder.path().to_owned(), telemetry, _temporary: Some(folder) })
+        let (cache, serving) = (folder.path().to_owned(), AtomicBool::new(false));
+        Ok(Self { program, cache, telemetry, serving, _temporary: Some(folder) })
+    }
+
+    /// From now on alerts are served: what is compiled gives way to them.
+    pub(super) fn serves(&self) {
+        self.serving.store(true, Ordering::Relaxed);
     }
 
     /// The code of a component as a step configures it: kept from an earlier time, or compiled now.
@@ -193,32 +208,37 @@ impl Compiler {
         let mebibytes = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
         let cpu = CPU.saturating_add(CPU_PER_MIB.saturating_mul(mebibytes));
         let deadline = cpu.saturating_mul(PATIENCE);
-        let mut child = Command::new(&self.program)
-            .arg("compile")
-            .args([std::ffi::OsStr::new("--settings"), settings.as_os_str()])
-            .args([std::ffi::OsStr::new("--output"), output.as_os_str()])
-            .args(["--memory", &step.limits.memory.to_string()])
-            .args(["--cpu-seconds", &cpu.as_secs().to_string()])
-            .args(["--parent", &std::process::id().to_string()])
-            .arg(&component)
-            // The variables hold the operator's secrets; there is no use for them there.
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| failed("the compiler does not start", &error))?;
-        let (report, complaint) = (child.stdout.take(), child.stderr.take());
-        let run = async {
-            let (report, complaint) = tokio::join!(read(report, MAX_REPORT), read(complaint, MAX_COMPLAINT));
-            child.wait().await.map(|status| (status, report, complaint))
-        };
-        let (status, report, complaint) = match tokio::time::timeout(deadline, run).await {
-            Ok(ended) => ended.map_err(|error| failed("the compiler is lost", &error))?,
-            // Dropping the child kills it.
-            Err(_) => {
-                return Err(CompileError::Failed(format!("it is not compiled and configured within {deadline:?}")));
+        let mut gives_way = self.serving.load(Ordering::Relaxed);
+        let (status, report, complaint) = loop {
+            let mut command = Command::new(&self.program);
+            command
+                .arg("compile")
+                .args([std::ffi::OsStr::new("--settings"), settings.as_os_str()])
+                .args([std::ffi::OsStr::new("--output"), output.as_os_str()])
+                .args(["--memory", &step.limits.memory.to_string()])
+                .args(["--cpu-seconds", &cpu.as_secs().to_string()])
+                .args(["--parent", &std::process::id().to_string()])
+                .args(gives_way.then_some("--gives-way"))
+                .arg(&component)
+                // The variables hold the operator's secrets; there is no use for them there.
+                .env_clear()
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .kill_on_drop(true);
+            let mut child = command.spawn().map_err(|error| failed("the compiler does not start", &error))?;
+            let (id, report, complaint) = (child.id(), child.stdout.take(), child.stderr.take());
+            let run = async {
+                let (report, complaint) = tokio::join!(read(report, MAX_REPORT), read(complaint, MAX_COMPLAINT));
+                child.wait().await.map(|status| (status, report, complaint))
+            };
+            tokio::select! {
+                ended = run => break ended.map_err(|error| failed("the compiler is lost", &error))?,
+                // In both cases dropping the child kills it. The next one is of low priority only, and gets its share.
+                () = starves(id, cpu), if gives_way => gives_way = false,
+                () = tokio::time::sleep(deadline) => {
+                    return Err(CompileError::Failed(format!("it is not compiled and configured within {deadline:?}")));
+                }
             }
         };
         match serde_json::from_slice(&report) {
@@ -329,6 +349,28 @@ impl Kept {
         let component = unsafe { Component::deserialize(engine, &code) }.ok()?;
         Some(Code { component, compiled: label.compiled })
     }
+}
+
+/// Waits until a child that gives way to everybody gets hardly anything of the processor, or has not come to its end in a time in which it
+/// could have used up all that it may.
+async fn starves(id: Option<u32>, patience: Duration) {
+    let end = tokio::time::Instant::now() + patience;
+    let mut before = Duration::ZERO;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
+        let ran = id.and_then(ran).unwrap_or_default();
+        if ran.saturating_sub(before) < LOOK / LEAST {
+            return;
+        }
+        before = ran;
+    }
+}
+
+/// For how long the first thread of a process ran so far (<https://docs.kernel.org/scheduler/sched-stats.html>); none when the system
+/// does not say.
+fn ran(id: u32) -> Option<Duration> {
+    let said = fs::read_to_string(format!("/proc/{id}/schedstat")).ok()?;
+    said.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// What the end of a child that gave no report means. Its bounds are the component's to keep; nothing but the machine kills it

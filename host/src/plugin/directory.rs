@@ -174,6 +174,7 @@ impl Directory {
             directory.finish(load).await;
         }
         directory.starting = false;
+        directory.loader.serves();
         directory.publish();
         (directory, receiver)
     }

@@ -103,6 +103,11 @@ impl Loader {
         })
     }
 
+    /// From now on alerts are served: what is compiled gives way to them.
+    pub(super) fn serves(&self) {
+        self.compiler.serves();
+    }
+
     /// Whether what runs a plugin would be the same under another configuration.
     pub(super) fn runs_alike(&self, other: &Self, plugin: &str) -> bool {
         let (before, after) = (&self.config, &other.config);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dossier_tests::guest::Guest;
@@ -109,10 +110,49 @@ fn a_compiler_that_computes_too_long_is_ended_by_its_processor_time() {
 }
 
 /// The children of a host.
-fn children(host: u32) -> usize {
+fn children(host: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{host}/task")).expect("the host runs");
     let lists = tasks.map(|task| fs::read_to_string(task.expect("a task").path().join("children")).unwrap_or_default());
-    lists.map(|list| list.split_whitespace().count()).sum()
+    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// How the first thread of a process is scheduled: by which policy, and with which niceness (`proc_pid_stat(5)`).
+fn scheduled(process: u32) -> Option<(u32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    // The third field is the first behind the name.
+    Some((fields.get(41 - 3)?.parse().ok()?, fields.get(19 - 3)?.parse().ok()?))
+}
+
+#[test]
+fn a_new_version_is_compiled_when_nobody_else_wants_the_processor_and_on_a_busy_machine_with_a_small_share_of_it() {
+    const OTHER: u32 = 0;
+    const IDLE: u32 = 5;
+    let site = site(&SLOW, "");
+    let host = site.start();
+    host.admin();
+    // Ends by itself too, where this test fails.
+    let (over, at_most) = (AtomicBool::new(false), Instant::now() + Duration::from_secs(60));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) && Instant::now() < at_most {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        site.write("plugins/.attack", &MANY_LOCALS.component());
+        fs::rename(site.path("plugins/.attack"), site.path("plugins/mischief.wasm")).expect("the attack in its place");
+        let child = |policy: u32| {
+            let is = |process: &u32| scheduled(*process) == Some((policy, 10));
+            children(host.pid()).into_iter().find(is)
+        };
+        let first = wait_for("a child that gives way", || child(IDLE));
+        let second = wait_for("a child with a small share", || child(OTHER));
+        over.store(true, Ordering::Relaxed);
+        assert_ne!(first, second);
+        wait_for("the first child to be gone", || scheduled(first).is_none().then_some(()));
+    });
 }
 
 fn leftovers(site: &Site) -> Vec<String> {
@@ -150,9 +190,9 @@ fn the_old_version_serves_on_while_an_attack_is_compiled_and_alerts_are_hardly_s
     let attack = MANY_LOCALS.component();
     site.write("plugins/.attack", &attack);
     fs::rename(site.path("plugins/.attack"), site.path("plugins/mischief.wasm")).expect("the attack in its place");
-    wait_for("the child", || (children(host.pid()) > 0).then_some(()));
+    wait_for("the child", || (!children(host.pid()).is_empty()).then_some(()));
     let meanwhile = batch(40);
-    let compiling = children(host.pid());
+    let compiling = children(host.pid()).len();
     happened(&format!(
         "alerts took {} µs alone and {} µs while it was compiled (median of 40), by the old version; {compiling} child",
         alone.as_micros(),
