@@ -17,15 +17,15 @@ use dossier::config::Config;
 use dossier::queue::{Body, Outcome, Queue, Settled};
 use dossier::record::Record;
 use dossier_bench::alerts::Alerts;
-use dossier_bench::stand::{HOST_CALLS, Stand, TIMES};
+use dossier_bench::stand::{Also, CALLS, REQUESTS, Stand, TIMES};
 use dossier_tests::redis_server::RedisServer;
 use jiff::Timestamp;
 
 /// How many alerts one commit takes.
 const BATCH: usize = 100;
 
-static FRESH: LazyLock<Stand> = LazyLock::new(|| Stand::new(1, true).unwrap());
-static REUSED: LazyLock<Stand> = LazyLock::new(|| Stand::new(u32::MAX, true).unwrap());
+static FRESH: LazyLock<Stand> = LazyLock::new(|| Stand::new(1, Also::HostCalls).unwrap());
+static REUSED: LazyLock<Stand> = LazyLock::new(|| Stand::new(u32::MAX, Also::HostCalls).unwrap());
 
 /// Calls a step again and again.
 fn call(stand: &Stand, bencher: Bencher<'_, '_>, step: &str) {
@@ -69,9 +69,15 @@ fn e_call_reused(bencher: Bencher, step: &str) {
     call(&REUSED, bencher, step);
 }
 
-#[divan::bench(args = HOST_CALLS)]
+#[divan::bench(args = CALLS)]
 fn f_host_call(bencher: Bencher, name: &str) {
     call(&REUSED, bencher.counter(ItemsCount::new(TIMES)), &format!("call-{name}"));
+}
+
+#[divan::bench(args = REQUESTS, sample_count = 20, sample_size = 1)]
+fn f_host_call_http(bencher: Bencher, name: &str) {
+    let stand = Stand::new(u32::MAX, Also::Requests).unwrap();
+    call(&stand, bencher.counter(ItemsCount::new(TIMES)), &format!("call-{name}"));
 }
 
 #[divan::bench(args = [("blocklist", "77.90.185.20"), ("geo", "77.90.185.20"), ("assets", "192.168.55.199")])]
@@ -94,9 +100,19 @@ fn i_record(bencher: Bencher) {
 #[divan::bench(sample_count = 50, sample_size = 1)]
 fn j_commit_to_redis(bencher: Bencher) {
     let server = RedisServer::start().unwrap();
+    commit(bencher, &format!("kind = \"redis\"\nurl = \"{}\"", server.url()));
+}
+
+#[divan::bench(sample_count = 50, sample_size = 1)]
+fn k_commit_to_directory(bencher: Bencher) {
+    let folder = tempfile::tempdir().unwrap();
+    commit(bencher, &format!("kind = \"directory\"\npath = {:?}", folder.path()));
+}
+
+/// Commits alerts to a queue that is not empty.
+fn commit(bencher: Bencher, queue: &str) {
     let stand = &*FRESH;
-    let text = format!("[queue]\nkind = \"redis\"\nurl = \"{}\"\n", server.url());
-    let config = Config::parse(Path::new("dossier.toml"), &text).unwrap();
+    let config = Config::parse(Path::new("dossier.toml"), &format!("[queue]\n{queue}\n")).unwrap();
     let open = dossier::queue::open(&config.queue, Arc::clone(&stand.telemetry));
     let queue = stand.runtime.block_on(open).unwrap();
     let (alerts, finished) = (Alerts::load().unwrap(), stand.finished());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::alerts::Alerts;
 use crate::row::Row;
@@ -47,13 +47,14 @@ impl Latency {
     }
 }
 
-/// Sends alerts to a row for this long, so many in a second.
+/// Sends alerts to a row, or to several hosts in one group, for this long, so many in a second.
 ///
 /// # Errors
 /// Not all of them are stored.
-pub fn measure(row: &mut Row<'_>, alerts: &Alerts, rate: f64, time: Duration) -> Result<Latency> {
-    row.place.clear()?;
-    let _running = row.start()?;
+pub fn measure(rows: &mut [Row<'_>], alerts: &Alerts, rate: f64, time: Duration) -> Result<Latency> {
+    rows.iter_mut().try_for_each(|row| row.place.clear())?;
+    let _running = rows.iter().map(Row::start).collect::<Result<Vec<_>>>()?;
+    let row = rows.first_mut().context("there is no host")?;
     let fewest = Duration::from_secs_f64(FEWEST / rate);
     let ways = send(row, alerts, rate, time.max(fewest), |elapsed| elapsed < time.max(fewest))?;
     Latency::of(ways[ways.len() / WARM_UP..].iter().map(Way::took))

@@ -21,6 +21,11 @@ enum Command {
         /// The server
         url: String,
     },
+    /// Be dossier's queue, record and log line around nothing
+    Queue {
+        /// The configuration
+        config: PathBuf,
+    },
     /// Be dossier's queue, record and log line around a library of bench/peers
     Peer {
         /// The configuration
@@ -43,7 +48,8 @@ fn main() -> ExitCode {
         Command::Measure(arguments) => measure::run(&arguments),
         Command::Targets(arguments) => targets::run(&arguments),
         Command::Scaling(arguments) => scaling::run(&arguments),
-        Command::Peer { config, library, mode } => peer::run(&config, &library, &mode),
+        Command::Peer { config, library, mode } => peer::run(&config, || peer::library(&library, &mode)),
+        Command::Queue { config } => peer::run(&config, peer::nothing),
         Command::Floor { url } => floor::run(&url),
         Command::Native { config } => native::run(&config),
     };

@@ -112,8 +112,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for run in 0..latency_runs {
         for (row, runs) in &mut rows {
             let rate = median(runs.throughput.iter().map(Throughput::rate));
-            let half = latency::measure(row, &alerts, rate / 2.0, Duration::from_secs_f64(seconds))?;
-            let low = latency::measure(row, &alerts, rate / 100.0, Duration::from_secs_f64(seconds))?;
+            let half =
+                latency::measure(std::slice::from_mut(row), &alerts, rate / 2.0, Duration::from_secs_f64(seconds))?;
+            let low =
+                latency::measure(std::slice::from_mut(row), &alerts, rate / 100.0, Duration::from_secs_f64(seconds))?;
             eprintln!("run {run}, {}: p99 {:.0} µs at half load, {:.0} µs at 1 %", row.name, half.p99, low.p99);
             runs.half_load.push(half);
             runs.low_load.push(low);

@@ -1,6 +1,6 @@
 //! A peer in dossier's loop: the queue, the commit, the record's other parts and the log line are the host's own; what is found out about
 //! an alert comes from a library of `bench/peers`, one alert at a time, on a thread for each core. It parses the alert as it wants, for the
-//! host does not: an alert is only copied into its record.
+//! host does not: an alert is only copied into its record. The same loop around nothing at all shows what the loop costs.
 
 use std::ffi::c_void;
 use std::path::Path;
@@ -25,15 +25,44 @@ use crate::site;
 /// How many batches may wait for a core.
 const AHEAD: usize = 4;
 
+/// How long the answer of what finds nothing out is, in bytes, so that its records are as long as others'.
+const ANSWER: usize = 1350;
+
 type Take = extern "C" fn(*mut c_void, *const u8, usize);
 type Open = unsafe extern "C" fn(*const u8, usize) -> *mut c_void;
 type Enrich = unsafe extern "C" fn(*mut c_void, *const u8, usize, Take, *mut c_void) -> bool;
 
-/// Runs until it is killed.
+/// Finds out about an alert: gives a JSON object.
+type Enricher = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>> + Send>;
+
+/// What finds nothing out and answers as much as others do.
 ///
 /// # Errors
-/// Whatever keeps a host from starting; or the library fails.
-pub fn run(config: &Path, library: &Path, mode: &str) -> Result<()> {
+/// None.
+pub fn nothing() -> Result<Enricher> {
+    let found = serde_json::json!({
+        "observables": [],
+        "enrichment": { "nothing": "-".repeat(ANSWER) },
+        "verdict": { "label": "unknown", "score": 0, "reasons": [] },
+    });
+    let answer = serde_json::to_vec(&found)?;
+    Ok(Box::new(move |_| Ok(answer.clone())))
+}
+
+/// A library of `bench/peers` in one of its modes.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn library(file: &Path, mode: &str) -> Result<Enricher> {
+    let mut peer = Peer::open(file, mode)?;
+    Ok(Box::new(move |alert| peer.enrich(alert)))
+}
+
+/// Runs until it is killed; `open` makes what finds something out, for each core.
+///
+/// # Errors
+/// Whatever keeps a host from starting; or what finds something out fails.
+pub fn run(config: &Path, open: impl Fn() -> Result<Enricher>) -> Result<()> {
     let config = Arc::new(Config::load(config)?);
     tokio::runtime::Runtime::new()?.block_on(async {
         let log = logging::init(&config.log)?;
@@ -44,10 +73,10 @@ pub fn run(config: &Path, library: &Path, mode: &str) -> Result<()> {
         for _ in 0..std::thread::available_parallelism()?.get() {
             let (input, waiting) = mpsc::channel(AHEAD);
             inputs.push(input);
-            let peer = Peer::open(library, mode)?;
+            let enricher = open()?;
             let (done, settled) = mpsc::channel(1);
             let (worker, committer) = (Arc::clone(&shared), Arc::clone(&shared));
-            ends.spawn_blocking(move || work(&worker, peer, waiting, &done));
+            ends.spawn_blocking(move || work(&worker, enricher, waiting, &done));
             ends.spawn(async move { commit(&committer, settled).await });
         }
         let names: Vec<_> = shared.steps.iter().map(|step| step.facts.step.clone()).collect();
@@ -86,7 +115,7 @@ type Done = (Vec<Settled>, Vec<(Instant, Label, String)>);
 
 fn work(
     shared: &Shared,
-    mut peer: Peer,
+    mut enricher: Enricher,
     mut waiting: mpsc::Receiver<Vec<Delivery>>,
     done: &mpsc::Sender<Done>,
 ) -> Result<()> {
@@ -95,7 +124,7 @@ fn work(
         let mut stories = Vec::with_capacity(batch.len());
         for delivery in batch {
             let (started, received) = (Instant::now(), Timestamp::now());
-            let (record, label) = record(shared, &mut peer, &delivery, started, received)?;
+            let (record, label) = record(shared, &mut enricher, &delivery, started, received)?;
             stories.push((started, label, record.id.clone()));
             settled.push(Settled { delivery, outcome: Outcome::Store(record) });
         }
@@ -134,7 +163,7 @@ async fn commit(shared: &Shared, mut done: mpsc::Receiver<Done>) -> Result<()> {
 
 fn record(
     shared: &Shared,
-    peer: &mut Peer,
+    enricher: &mut Enricher,
     delivery: &Delivery,
     started: Instant,
     received: Timestamp,
@@ -142,7 +171,7 @@ fn record(
     let Body::Alert(alert) = &delivery.body else {
         bail!("there is something else than an alert: {:?}", delivery.body)
     };
-    let found = peer.enrich(alert)?;
+    let found = enricher(alert)?;
     let said = |label: Label| memchr::memmem::find(&found, format!("\"label\":\"{}\"", label.as_str()).as_bytes());
     let labels = [Label::Malicious, Label::Suspicious, Label::Benign, Label::Unknown];
     let label = labels.into_iter().find(|label| said(*label).is_some()).context("there is no verdict")?;

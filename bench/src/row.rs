@@ -16,6 +16,8 @@ use crate::site;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Program {
     Floor,
+    /// dossier's loop around nothing.
+    Queue,
     Native,
     Dossier,
     /// A library in dossier's loop, and the mode that it is opened in.
@@ -104,6 +106,14 @@ impl<'a> Row<'a> {
         let fresh = "dossier, a fresh instance for each alert and step";
         let mut rows = vec![
             ("floor", "moved from stream to stream, nothing done with it", Program::Floor, &redis, 1, Same::Nothing),
+            (
+                "queue",
+                "dossier's queue, record and log line; nothing is looked up",
+                Program::Queue,
+                &redis,
+                1,
+                Same::Nothing,
+            ),
             ("native", "the host, its four steps plain Rust", Program::Native, &redis, 1, all),
             ("fresh", fresh, Program::Dossier, &redis, 1, all),
             ("reuse", "dossier, an instance serves 1,000 alerts", Program::Dossier, &redis, site::REUSE, all),
@@ -179,6 +189,7 @@ impl<'a> Row<'a> {
     pub fn begin(&self) -> Result<Host> {
         let mut command = match &self.program {
             Program::Floor => ours(&["floor".as_ref(), self.url.as_ref()])?,
+            Program::Queue => ours(&["queue".as_ref(), "dossier.toml".as_ref()])?,
             Program::Native => ours(&["native".as_ref(), "dossier.toml".as_ref()])?,
             Program::Dossier => self.site.command(&["run"]),
             Program::Peer(library, mode) => {

@@ -2,6 +2,7 @@
 //! plugins in the folder.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dossier_authoring::language::Language;
@@ -11,6 +12,7 @@ use dossier_tests::redis_server::RedisServer;
 use serde::Serialize;
 
 use crate::alerts::Alerts;
+use crate::latency::{self, Latency};
 use crate::measure::median;
 use crate::row::{self, Row};
 use crate::site::{self, Plan, install_another, step};
@@ -47,6 +49,10 @@ struct Figures {
     bytes_per_second: f64,
     host_us: f64,
     server_us: f64,
+    /// The median and the 99th percentile at half of the rate above.
+    half_load: [f64; 2],
+    /// The most of all hosts together, in bytes.
+    memory: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,7 +109,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Runs cases in turn, so that what the machine does meanwhile falls on all of them.
 fn measure(mut cases: Vec<Case<'_>>, runs: usize, seconds: f64, quick: bool) -> Result<Vec<Figures>> {
     let first = if quick { 100 } else { 1000 };
-    let mut counts = Vec::new();
+    let (mut counts, mut memory) = (Vec::new(), Vec::new());
     for case in &mut cases {
         #[expect(
             clippy::cast_possible_truncation,
@@ -112,30 +118,37 @@ fn measure(mut cases: Vec<Case<'_>>, runs: usize, seconds: f64, quick: bool) -> 
         )]
         let most = (BYTES / case.alerts.mean) as u64;
         // This run tells how many alerts fill the time, and nothing else.
-        let one = throughput::measure_group(&mut case.hosts, &case.alerts, first)?;
-        counts.push(throughput::enough(one.rate(), seconds).clamp(first, most.max(first)));
+        let one = throughput::measure_group(&mut case.hosts, &case.alerts, first, false)?;
+        let count = throughput::enough(one.rate(), seconds).clamp(first, most.max(first));
+        memory.push(throughput::measure_group(&mut case.hosts, &case.alerts, count, true)?.memory);
+        counts.push(count);
     }
     let mut through: Vec<Vec<Throughput>> = cases.iter().map(|_| Vec::new()).collect();
     for _ in 0..runs {
         for ((case, count), through) in cases.iter_mut().zip(&counts).zip(&mut through) {
-            through.push(throughput::measure_group(&mut case.hosts, &case.alerts, *count)?);
+            through.push(throughput::measure_group(&mut case.hosts, &case.alerts, *count, false)?);
         }
     }
-    Ok(cases.into_iter().zip(&through).map(|(case, through)| figures(case, through)).collect())
+    let all = cases.into_iter().zip(&through).zip(memory);
+    all.map(|((case, through), memory)| figures(case, through, memory, seconds)).collect()
 }
 
-fn figures(case: Case<'_>, through: &[Throughput]) -> Figures {
+fn figures(mut case: Case<'_>, through: &[Throughput], memory: u64, seconds: f64) -> Result<Figures> {
     let rates = || through.iter().map(Throughput::rate);
     let rate = median(rates());
-    eprintln!("{} {}: {rate:.0} alerts/s", case.thing, case.value);
-    Figures {
+    let half = latency::measure(&mut case.hosts, &case.alerts, rate / 2.0, Duration::from_secs_f64(seconds))?;
+    let Latency { p50, p99 } = half;
+    eprintln!("{} {}: {rate:.0} alerts/s, p99 {p99:.0} µs at half of that", case.thing, case.value);
+    Ok(Figures {
         thing: case.thing,
         value: case.value,
         alerts_per_second: [rates().fold(f64::INFINITY, f64::min), rate, rates().fold(0.0, f64::max)],
         bytes_per_second: rate * case.alerts.mean,
         host_us: median(through.iter().map(Throughput::host_us)),
         server_us: median(through.iter().filter_map(Throughput::server_us)),
-    }
+        half_load: [p50, p99],
+        memory,
+    })
 }
 
 /// Makes the cases.

@@ -17,6 +17,7 @@ use dossier::record::{Provenance, Record};
 use dossier::tables::Tables;
 use dossier::telemetry::Telemetry;
 use dossier_tests::host::{Site, built};
+use dossier_tests::threat_api::ThreatApi;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
@@ -30,7 +31,7 @@ pub const TIMES: usize = 100;
 pub const SIZE: usize = 676;
 
 /// The host calls, as the guest `calls` names them.
-pub const HOST_CALLS: [&str; 12] = [
+pub const CALLS: [&str; 12] = [
     "id",
     "received",
     "json",
@@ -45,6 +46,9 @@ pub const HOST_CALLS: [&str; 12] = [
     "log",
 ];
 
+/// Those of the guest `requests`; the second sends 16 at once.
+pub const REQUESTS: [&str; 2] = ["send", "send-all"];
+
 /// The step that reads the alert's addresses and looks the first one up.
 pub const ONE_ADDRESS: &str = "one-address";
 
@@ -57,6 +61,32 @@ fn calls(name: &str, call: &str, times: usize, reuse: u32) -> String {
         "[[step]]\nplugin = \"calls\"\nname = \"{name}\"\ntables = [\"blocklist\"]\nreuse = {reuse}\n\
          settings = {{ call = \"{call}\", times = {times} }}\n"
     )
+}
+
+/// The steps of the guest `requests`, and what they ask. Nothing is answered from a cache.
+fn requests(api: &ThreatApi, reuse: u32) -> String {
+    let url = api.url();
+    let mut text = format!(
+        "[http.api]\nurl = \"{url}/\"\nprivate = true\nconcurrency = 16\ncache = \"off\"\ncache_failures = \"off\"\n"
+    );
+    for call in REQUESTS {
+        text.push_str(&format!(
+            "[[step]]\nplugin = \"requests\"\nname = \"call-{call}\"\nhttp = [\"api\"]\nreuse = {reuse}\n\
+             settings = {{ call = \"{call}\", times = {TIMES}, url = \"{url}/asked\" }}\n"
+        ));
+    }
+    text
+}
+
+/// What is there beside the steps of every stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Also {
+    /// Nothing.
+    Nothing,
+    /// A step for each of [`CALLS`].
+    HostCalls,
+    /// A step for each of [`REQUESTS`], and somebody who answers until the stand is dropped.
+    Requests,
 }
 
 /// It, made once.
@@ -77,22 +107,25 @@ pub struct Stand {
     decoder: Decoder,
     _plugins: Plugins,
     _site: Site,
+    _api: Option<ThreatApi>,
     _state: tempfile::TempDir,
 }
 
 impl Stand {
-    /// The four plugins and the guest `calls`, whose instances serve so many alerts; with a step for every host call, or without.
+    /// The four plugins and the guests, whose instances serve so many alerts.
     ///
     /// # Errors
     /// A plugin does not load.
-    pub fn new(reuse: u32, host_calls: bool) -> Result<Self> {
+    pub fn new(reuse: u32, also: Also) -> Result<Self> {
         let state = tempfile::tempdir()?;
-        let names = HOST_CALLS.iter().filter(|_| host_calls);
+        let api = (also == Also::Requests).then(|| ThreatApi::start(&[]));
+        let names = CALLS.iter().filter(|_| also == Also::HostCalls);
         let mut more: String = names.map(|call| calls(&format!("call-{call}"), call, TIMES, reuse)).collect();
+        more.extend(api.as_ref().map(|api| requests(api, reuse)));
         more.push_str(&calls(ONE_ADDRESS, "address", 1, reuse));
         more.push_str(&calls(ONE_FIELD, "field", 1, reuse));
         let site = site::with("kind = \"directory\"", reuse, state.path(), &more)?;
-        site.install("calls");
+        ["calls", "requests"].into_iter().for_each(|guest| site.install(guest));
         let mut config = Config::load(&site.path("dossier.toml"))?;
         // A host counts the first calls of a version apart, and has long done so when it matters what a call takes.
         config.plugins.probation.calls = 0;
@@ -108,10 +141,10 @@ impl Stand {
         let pipeline = plugins.subscribe().borrow().clone();
         let pipeline = pipeline.with_context(|| format!("plugins are missing: {:?}", health.problems()))?;
         let alert = Alerts::load()?.near(SIZE).into();
-        let (_plugins, _site, _state) = (plugins, site, state);
+        let (_plugins, _site, _api, _state) = (plugins, site, api, state);
         let four = pipeline.steps().iter().take(site::PLUGINS.len()).cloned().collect();
         let (four, decoder) = (Arc::new(Pipeline::new(four)), Decoder::new(&config.alert));
-        Ok(Self { runtime, config, tables, telemetry, alert, pipeline, four, decoder, _plugins, _site, _state })
+        Ok(Self { runtime, config, tables, telemetry, alert, pipeline, four, decoder, _plugins, _site, _api, _state })
     }
 
     /// The alert, decoded.

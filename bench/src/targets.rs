@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::alerts::Alerts;
 use crate::measure::median;
 use crate::row;
-use crate::stand::{ONE_ADDRESS, ONE_FIELD, Stand};
+use crate::stand::{Also, ONE_ADDRESS, ONE_FIELD, Stand};
 
 /// How often each share is measured, and of how many calls.
 const ROUNDS: usize = 25;
@@ -97,11 +97,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("memory is measured");
         targets.push(start::measure(&place)?);
         eprintln!("the start is measured");
-        targets.push(swap::measure(&place)?);
+        targets.extend(swap::measure(&place)?);
         eprintln!("swaps are measured");
     }
+    let few = long::few(&place)?;
     let tenths = long::measure(&place, if quick { 20_000 } else { arguments.long })?;
-    targets.extend(long::targets(&tenths));
+    targets.extend(long::targets(&tenths, few));
     println!("{}", serde_json::to_string(&Report { targets, tenths })?);
     Ok(())
 }
@@ -109,7 +110,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// One call of a plugin that looks one address up, as a share of what serde_json takes to parse an alert. Each round measures all of them,
 /// so that what the machine does meanwhile falls on all.
 fn shares(quick: bool) -> Result<Vec<Target>> {
-    let (fresh, reused) = (Stand::new(1, false)?, Stand::new(u32::MAX, false)?);
+    let (fresh, reused) = (Stand::new(1, Also::Nothing)?, Stand::new(u32::MAX, Also::Nothing)?);
     let (rounds, calls) = if quick { (3, 100) } else { (ROUNDS, CALLS) };
     let cases = [
         ("the address in one field, instance reused", &reused, ONE_FIELD, 0.4),

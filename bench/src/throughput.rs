@@ -38,7 +38,7 @@ pub struct Throughput {
     pub host: Duration,
     /// The same of the queue's, where it has one.
     pub server: Option<Duration>,
-    /// The most memory that was seen; only where it was looked at, which takes time of its own.
+    /// The most memory of all hosts that was seen; only where it was looked at, which takes time of its own.
     pub memory: u64,
 }
 
@@ -74,12 +74,12 @@ pub fn measure(row: &mut Row<'_>, alerts: &Alerts, count: u64, look: bool) -> Re
 ///
 /// # Errors
 /// As [`measure`].
-pub fn measure_group(rows: &mut [Row<'_>], alerts: &Alerts, count: u64) -> Result<Throughput> {
+pub fn measure_group(rows: &mut [Row<'_>], alerts: &Alerts, count: u64, look: bool) -> Result<Throughput> {
     let (first, others) = rows.split_first_mut().context("there is no host")?;
     first.place.clear()?;
     first.place.fill(alerts, count)?;
     let all: Vec<_> = std::iter::once(first.start()).chain(others.iter().map(Row::start)).collect::<Result<_>>()?;
-    through(first, &all.iter().collect::<Vec<_>>(), count, false)
+    through(first, &all.iter().collect::<Vec<_>>(), count, look)
 }
 
 /// Shows what was filled in and waits until it is stored.
@@ -88,13 +88,14 @@ fn through(row: &mut Row<'_>, hosts: &[&Running], count: u64, look: bool) -> Res
     let all = |what: fn(u32) -> Result<Duration>| hosts.iter().map(|host| what(host.pid)).sum::<Result<Duration>>();
     let cost = || Ok::<_, anyhow::Error>((all(processor_time)?, server.map(processor_time).transpose()?));
     let (host_before, server_before) = cost()?;
+    let held = || hosts.iter().map(|host| memory(host.pid)).sum::<Result<u64>>();
     let (mut peak, mut looked) = (0, Instant::now());
     let fired = Instant::now();
     row.place.fire()?;
     while !row.place.done(count)? {
         ensure!(fired.elapsed() < PATIENCE, "row \"{}\": {count} alerts are not done after {PATIENCE:?}", row.name);
         if look && looked.elapsed() >= LOOK {
-            peak = peak.max(memory(hosts[0].pid)?);
+            peak = peak.max(held()?);
             looked = Instant::now();
         }
         std::thread::sleep(ASK);
@@ -102,7 +103,7 @@ fn through(row: &mut Row<'_>, hosts: &[&Running], count: u64, look: bool) -> Res
     let took = fired.elapsed();
     let (host, server) = cost()?;
     if look {
-        peak = peak.max(memory(hosts[0].pid)?);
+        peak = peak.max(held()?);
     }
     let tally = row.place.tally()?;
     ensure!(tally == Tally { stored: count, dead: 0 }, "row \"{}\": of {count} alerts: {tally:?}", row.name);

@@ -20,7 +20,7 @@ fn every_row_of_the_benchmark_takes_its_alerts_and_says_the_same() {
     let report = report(&["measure", "--quick"]);
     let rows = report["rows"].as_array().unwrap();
     let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["floor", "native", "fresh", "reuse", "directory"]);
+    assert_eq!(names, ["floor", "queue", "native", "fresh", "reuse", "directory"]);
     for row in rows {
         for figure in ["host_us", "bytes_per_second", "memory"] {
             assert!(row[figure].as_f64().unwrap() > 0.0, "{figure} of {row}");
@@ -33,7 +33,7 @@ fn every_row_of_the_benchmark_takes_its_alerts_and_says_the_same() {
 fn what_the_benchmark_aims_at_comes_to_figures() {
     let report = report(&["targets", "--quick"]);
     let targets = report["targets"].as_array().unwrap();
-    assert_eq!(targets.len(), 11, "{targets:?}");
+    assert_eq!(targets.len(), 13, "{targets:?}");
     for target in targets {
         // Memory may well shrink in a short run, and beside other hosts, which share pages of the program; the others cannot be nothing.
         let memory = target["unit"] == "MB";

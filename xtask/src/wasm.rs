@@ -14,7 +14,7 @@ use dossier_authoring::toolchain::{DEBIAN_PACKAGES, TARGET, Toolchain};
 use crate::setup::{apt, say};
 
 /// Every guest: the folder under `target/` that it goes to, and its package.
-const GUESTS: [(&str, &str); 8] = [
+const GUESTS: [(&str, &str); 9] = [
     ("plugins", "ip-reputation"),
     ("plugins", "asset"),
     ("plugins", "geo"),
@@ -22,6 +22,7 @@ const GUESTS: [(&str, &str); 8] = [
     ("guests", "calls"),
     ("guests", "mischief"),
     ("guests", "preview"),
+    ("guests", "requests"),
     ("guests", "snoop"),
 ];
 

@@ -13,6 +13,7 @@ use crate::place::{STORE, STREAM};
 use crate::process::{memory, processor_time};
 use crate::row::Row;
 use crate::site::Plan;
+use crate::throughput;
 
 /// How many alerts are queued at most, and how many are sent together.
 const QUEUED: u64 = 50_000;
@@ -20,6 +21,17 @@ const TOGETHER: u64 = 1000;
 
 /// How long nothing may be stored.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How few alerts the cost after many is compared with, and how often, since processor time is told in hundredths of a second.
+const FEW: u64 = 1000;
+const TIMES: u32 = 10;
+
+/// What an alert costs in microseconds where a host that was just started takes only a few.
+pub(super) fn few(place: &Place<'_>) -> Result<f64> {
+    let mut row = Row::host("few", Plan::new(&place.queue(), place.state, 1).build()?, place.server)?;
+    let runs = (0..TIMES).map(|_| throughput::measure(&mut row, place.alerts, FEW, false).map(|run| run.host_us()));
+    Ok(runs.sum::<Result<f64>>()? / f64::from(TIMES))
+}
 
 pub(super) fn measure(place: &Place<'_>, count: u64) -> Result<Vec<Tenth>> {
     let queue = format!("{}\ndedupe_window = \"10s\"", place.queue());
@@ -72,8 +84,8 @@ fn send(connection: &mut Connection, place: &Place<'_>, first: u64, count: u64) 
     Ok(())
 }
 
-/// What the tenths come to.
-pub(super) fn targets(tenths: &[Tenth]) -> Vec<Target> {
+/// What the tenths come to; `few` is what an alert costs where there are only a few.
+pub(super) fn targets(tenths: &[Tenth], few: f64) -> Vec<Target> {
     let costs = || tenths.iter().map(|tenth| tenth.host_us);
     let (middle, most) = (median(costs()), costs().fold(0.0, f64::max));
     let alerts = tenths.last().map_or(0, |tenth| tenth.alerts);
@@ -81,6 +93,13 @@ pub(super) fn targets(tenths: &[Tenth]) -> Vec<Target> {
     let (settled, end) = (tenths.get(1), tenths.last());
     let mb = |tenth: Option<&Tenth>| tenth.map_or(0.0, |tenth| tenth.memory as f64 / 1e6);
     vec![
+        Target {
+            what: format!("cost of an alert over {alerts}, the median tenth, beside the first {FEW}"),
+            figure: middle / few,
+            at_most: 1.1,
+            unit: "",
+            of: format!("{middle:.1} µs, and {few:.1} µs (mean of {TIMES} starts)"),
+        },
         Target {
             what: format!("cost of an alert over {alerts}: the dearest tenth, beside the median tenth"),
             figure: most / middle,

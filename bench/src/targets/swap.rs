@@ -1,5 +1,5 @@
 //! What a swap of a plugin does to the alerts of that moment: the 99th percentile of those that are sent while a new version is noticed,
-//! compiled and taken, beside that of the second before.
+//! compiled and taken, beside that of the second before. First of versions that were never there, then of two that were.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -41,13 +41,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// When a new version was put into the folder, and when it served.
 type Swap = (Instant, Instant);
 
-pub(super) fn measure(place: &Place<'_>) -> Result<Target> {
+pub(super) fn measure(place: &Place<'_>) -> Result<Vec<Target>> {
     let site = Plan::new(&place.queue(), place.state, 1).build()?;
     let mut row = Row::host("swap", site, place.server)?;
     let count = if place.quick { 300 } else { 5000 };
     let rate = throughput::measure(&mut row, place.alerts, count, false)?.rate();
     let rate = throughput::measure(&mut row, place.alerts, enough(rate, 1.0).max(count), false)?.rate() * LOAD;
-    let swaps = if place.quick { 1 } else { SWAPS };
+    let swaps = if place.quick { 2 } else { SWAPS };
 
     row.place.clear()?;
     let running = row.start()?;
@@ -55,23 +55,32 @@ pub(super) fn measure(place: &Place<'_>) -> Result<Target> {
     let over = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&over);
     let swapper = std::thread::spawn(move || {
-        let done = (0..swaps).map(|number| swap(&folder, &log, number)).collect::<Result<Vec<Swap>>>();
+        let versions = (0..swaps).chain((0..swaps).map(|number| number % 2));
+        let done = versions.map(|version| swap(&folder, &log, version)).collect::<Result<Vec<Swap>>>();
         std::thread::sleep(BEFORE / 2);
         ended.store(true, Ordering::Relaxed);
         done
     });
-    let time = (SETTLED + BEFORE + Duration::from_secs(1)) * u32::try_from(swaps)?;
+    let time = (SETTLED + BEFORE + Duration::from_secs(1)) * u32::try_from(2 * swaps)?;
     let ways = latency::send(&mut row, place.alerts, rate, time, |_| !over.load(Ordering::Relaxed))?;
-    let swaps = swapper.join().map_err(|_| anyhow::anyhow!("the thread that swaps plugins panicked"))??;
+    let done = swapper.join().map_err(|_| anyhow::anyhow!("the thread that swaps plugins panicked"))??;
     drop(running);
+    let (new, known) = done.split_at(swaps);
+    Ok(vec![
+        target("a swap of a plugin", new, &ways, rate)?,
+        target("a swap to a version that is compiled", known, &ways, rate)?,
+    ])
+}
 
+/// What swaps of one kind came to.
+fn target(what: &str, swaps: &[Swap], ways: &[Way], rate: f64) -> Result<Target> {
     let p99 = |from: Instant, to: Instant| {
         let sent = |way: &&Way| way.sent >= from && way.sent < to;
         Latency::of(ways.iter().filter(sent).map(Way::took)).map(|latency| latency.p99)
     };
     let mut ratios = Vec::new();
     let (mut before, mut during, mut took) = (Vec::new(), Vec::new(), Vec::new());
-    for (put, served) in swaps {
+    for &(put, served) in swaps {
         let (earlier, meanwhile) = (p99(put - BEFORE, put)?, p99(put, served)?);
         ratios.push(meanwhile / earlier);
         before.push(earlier / 1e3);
@@ -81,7 +90,7 @@ pub(super) fn measure(place: &Place<'_>) -> Result<Target> {
     let number = ratios.len();
     let [before, during, took] = [before, during, took].map(|all| median(all.into_iter()));
     Ok(Target {
-        what: "p99 of alerts sent during a swap of a plugin, beside p99 before it".to_owned(),
+        what: format!("p99 of alerts sent during {what}, beside p99 before it"),
         figure: median(ratios.into_iter()),
         at_most: 1.2,
         unit: "",
@@ -92,11 +101,11 @@ pub(super) fn measure(place: &Place<'_>) -> Result<Target> {
 }
 
 /// Waits a while, puts a new version of the plugin into the folder, and waits until it serves.
-fn swap(folder: &Path, log: &Path, number: usize) -> Result<Swap> {
+fn swap(folder: &Path, log: &Path, version: usize) -> Result<Swap> {
     std::thread::sleep(SETTLED + BEFORE);
     let mut bytes = fs::read(built(&format!("plugins/{PLUGIN}.wasm")))?;
     // A custom section: a version of its own that does the same.
-    bytes.extend_from_slice(&[0, 6, 4, b's', b'w', b'a', b'p', u8::try_from(number)?]);
+    bytes.extend_from_slice(&[0, 6, 4, b's', b'w', b'a', b'p', u8::try_from(version)?]);
     let half = folder.join(".swap");
     fs::write(&half, bytes)?;
     // Only what is written from now on is read, so that looking costs little.

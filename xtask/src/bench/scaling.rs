@@ -28,6 +28,8 @@ struct Case {
     bytes_per_second: f64,
     host_us: f64,
     server_us: f64,
+    half_load: [f64; 2],
+    memory: u64,
 }
 
 impl Report {
@@ -44,6 +46,8 @@ impl Report {
                 format!("{:.1}", case.bytes_per_second / 1e6),
                 format!("{:.1}", case.host_us),
                 format!("{:.1}", case.server_us),
+                format!("{:.2}, {:.2}", case.half_load[0] / 1e3, case.half_load[1] / 1e3),
+                format!("{:.1}", case.memory as f64 / 1e6),
             ]
         };
         let mut rows: Vec<_> = self.cases.iter().map(row).collect();
@@ -53,7 +57,17 @@ impl Report {
                 row[0].clear();
             }
         }
-        let head = vec!["what changes", "", "alerts/s", "in its runs", "MB/s", "CPU µs", "CPU µs, Redis"];
+        let head = vec![
+            "what changes",
+            "",
+            "alerts/s",
+            "in its runs",
+            "MB/s",
+            "CPU µs",
+            "CPU µs, Redis",
+            "half load: p50, p99 ms",
+            "memory MB",
+        ];
         Cells { head, rows, words: 0 }
     }
 
@@ -90,10 +104,12 @@ mod tests {
             bytes_per_second: 1e6,
             host_us,
             server_us: 5.0,
+            half_load: [1000.0, 2500.0],
+            memory: 40_000_000,
         };
         let cases = vec![case("batch", "1", 9.0), case(FOLDER, "4", 10.0), case(FOLDER, "100", 11.0)];
         let report = Report { cases, missing: Vec::new() };
-        assert_eq!(report.cells().rows[2], ["", "100", "2", "1 to 3", "1.0", "11.0", "5.0"]);
+        assert_eq!(report.cells().rows[2], ["", "100", "2", "1 to 3", "1.0", "11.0", "5.0", "1.00, 2.50", "40.0"]);
         assert!(!report.targets()[0].is_reached());
     }
 }
