@@ -77,7 +77,10 @@ fn f_host_call(bencher: Bencher, name: &str) {
 #[divan::bench(args = REQUESTS, sample_count = 20, sample_size = 1)]
 fn f_host_call_http(bencher: Bencher, name: &str) {
     let stand = Stand::new(u32::MAX, Also::Requests).unwrap();
-    call(&stand, bencher.counter(ItemsCount::new(TIMES)), &format!("call-{name}"));
+    let (step, given) = (stand.step(&format!("call-{name}")), stand.given());
+    let call = || stand.runtime.block_on(step.enrich(Arc::clone(&given))).0;
+    assert!(call().is_ok());
+    bencher.counter(ItemsCount::new(TIMES)).bench_local(call);
 }
 
 #[divan::bench(args = [("blocklist", "77.90.185.20"), ("geo", "77.90.185.20"), ("assets", "192.168.55.199")])]
@@ -109,7 +112,7 @@ fn k_commit_to_directory(bencher: Bencher) {
     commit(bencher, &format!("kind = \"directory\"\npath = {:?}", folder.path()));
 }
 
-/// Commits alerts to a queue that is not empty.
+/// Commits alerts to a queue that holds no others.
 fn commit(bencher: Bencher, queue: &str) {
     let stand = &*FRESH;
     let config = Config::parse(Path::new("dossier.toml"), &format!("[queue]\n{queue}\n")).unwrap();

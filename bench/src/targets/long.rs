@@ -28,14 +28,13 @@ const TIMES: u32 = 10;
 
 /// What an alert costs in microseconds where a host that was just started takes only a few.
 pub(super) fn few(place: &Place<'_>) -> Result<f64> {
-    let mut row = Row::host("few", Plan::new(&place.queue(), place.state, 1).build()?, place.server)?;
+    let mut row = Row::host("few", Plan::new(&queue(place), place.state, 1).build()?, place.server)?;
     let runs = (0..TIMES).map(|_| throughput::measure(&mut row, place.alerts, FEW, false).map(|run| run.host_us()));
     Ok(runs.sum::<Result<f64>>()? / f64::from(TIMES))
 }
 
 pub(super) fn measure(place: &Place<'_>, count: u64) -> Result<Vec<Tenth>> {
-    let queue = format!("{}\ndedupe_window = \"10s\"", place.queue());
-    let site = Plan::new(&queue, place.state, 1).build()?;
+    let site = Plan::new(&queue(place), place.state, 1).build()?;
     let mut row = Row::host("long", site, place.server)?;
     row.place.clear()?;
     let running = row.start()?;
@@ -71,6 +70,11 @@ pub(super) fn measure(place: &Place<'_>, count: u64) -> Result<Vec<Tenth>> {
     let dead: u64 = redis::cmd("XLEN").arg("alerts:dlq").query(&mut connection)?;
     ensure!(done == count && dead == 0, "of {count} alerts {done} were stored and {dead} are dead letters");
     Ok(tenths)
+}
+
+/// The queue of both.
+fn queue(place: &Place<'_>) -> String {
+    format!("{}\ndedupe_window = \"10s\"", place.queue())
 }
 
 fn send(connection: &mut Connection, place: &Place<'_>, first: u64, count: u64) -> Result<()> {

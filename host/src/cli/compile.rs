@@ -88,13 +88,10 @@ fn bound(args: &Args) -> io::Result<()> {
 /// Lets everybody else come first, at once; where the system does not, the low priority stays.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    #[expect(
-        unsafe_code,
-        reason = "a call of the system that only reads the number that it is given; no safe crate has it"
-    )]
-    // SAFETY: the pointer is valid while the call lasts.
+    #[expect(unsafe_code, reason = "a call of the system that only reads the number that it is given")]
+    // SAFETY: zeroes are what this policy wants of all fields, and the pointer is valid while the call lasts.
     unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &libc::sched_param { sched_priority: 0 });
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &std::mem::zeroed());
     }
 }
 

@@ -1,6 +1,8 @@
 //! Compiles components in a child process and keeps what came of it. A thread could be neither cancelled nor bounded, and
 //! compiling must not slow the alerts.
 
+mod starving;
+
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -19,6 +21,7 @@ use tokio::process::Command;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use self::starving::starves;
 use super::COMPILE_MEMORY;
 use super::contract::Contract;
 use super::engine::Sandbox;
@@ -34,14 +37,10 @@ use crate::telemetry::events::PluginSaid;
 const CPU: Duration = Duration::from_secs(30);
 const CPU_PER_MIB: Duration = Duration::from_secs(8);
 
-/// How much longer than its processor time a child may live. It has a low priority, so that a busy machine makes it slow;
-/// one that is not done by then is tried again later.
+/// How much longer than its processor time a child may live: where it has a low priority, and where it runs only when nobody else wants
+/// the processor. One that is not done by then is begun anew with a low priority, or tried again later.
 const PATIENCE: u32 = 3;
-
-/// How often a child that runs only when nobody else wants the processor is looked at, and which part of that time it must have run to
-/// go on so: else the machine is always busy, and would never have a new version.
-const LOOK: Duration = Duration::from_secs(2);
-const LEAST: u32 = 20;
+const PATIENCE_GIVING_WAY: u32 = 2;
 
 /// How much a child may say, in bytes: 128 lines of 4 KiB, of which each byte may take six in JSON.
 const MAX_REPORT: u64 = 4 << 20;
@@ -202,14 +201,16 @@ impl Compiler {
             Ok::<_, io::Error>(folder)
         });
         let folder = folder.await?.map_err(|error| failed("what is to be compiled cannot be written", &error))?;
-        let [component, settings, output] =
-            ["component.wasm", "settings.json", "code"].map(|name| folder.path().join(name));
+        let [component, settings, first, second] =
+            ["component.wasm", "settings.json", "code", "code-anew"].map(|name| folder.path().join(name));
 
         let mebibytes = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
         let cpu = CPU.saturating_add(CPU_PER_MIB.saturating_mul(mebibytes));
         let deadline = cpu.saturating_mul(PATIENCE);
         let mut gives_way = self.serving.load(Ordering::Relaxed);
-        let (status, report, complaint) = loop {
+        let (status, report, complaint, output) = loop {
+            // What was killed may write for a moment longer.
+            let output = if gives_way { &first } else { &second };
             let mut command = Command::new(&self.program);
             command
                 .arg("compile")
@@ -233,9 +234,13 @@ impl Compiler {
                 child.wait().await.map(|status| (status, report, complaint))
             };
             tokio::select! {
-                ended = run => break ended.map_err(|error| failed("the compiler is lost", &error))?,
+                biased;
+                ended = run => {
+                    let (status, report, complaint) = ended.map_err(|error| failed("the compiler is lost", &error))?;
+                    break (status, report, complaint, output);
+                }
                 // In both cases dropping the child kills it. The next one is of low priority only, and gets its share.
-                () = starves(id, cpu), if gives_way => gives_way = false,
+                () = starves(id, cpu.saturating_mul(PATIENCE_GIVING_WAY)), if gives_way => gives_way = false,
                 () = tokio::time::sleep(deadline) => {
                     return Err(CompileError::Failed(format!("it is not compiled and configured within {deadline:?}")));
                 }
@@ -244,7 +249,7 @@ impl Compiler {
         match serde_json::from_slice(&report) {
             Ok(Report::Compiled(compiled)) => {
                 self.pass_on(&step.name, &compiled.said);
-                let code = kept.file("cwasm");
+                let (code, output) = (kept.file("cwasm"), output.clone());
                 let moved = aside(move || {
                     File::open(&output)?.sync_all()?;
                     fs::rename(&output, code)
@@ -349,28 +354,6 @@ impl Kept {
         let component = unsafe { Component::deserialize(engine, &code) }.ok()?;
         Some(Code { component, compiled: label.compiled })
     }
-}
-
-/// Waits until a child that gives way to everybody gets hardly anything of the processor, or has not come to its end in a time in which it
-/// could have used up all that it may.
-async fn starves(id: Option<u32>, patience: Duration) {
-    let end = tokio::time::Instant::now() + patience;
-    let mut before = Duration::ZERO;
-    while tokio::time::Instant::now() < end {
-        tokio::time::sleep(LOOK).await;
-        let ran = id.and_then(ran).unwrap_or_default();
-        if ran.saturating_sub(before) < LOOK / LEAST {
-            return;
-        }
-        before = ran;
-    }
-}
-
-/// For how long the first thread of a process ran so far (<https://docs.kernel.org/scheduler/sched-stats.html>); none when the system
-/// does not say.
-fn ran(id: u32) -> Option<Duration> {
-    let said = fs::read_to_string(format!("/proc/{id}/schedstat")).ok()?;
-    said.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// What the end of a child that gave no report means. Its bounds are the component's to keep; nothing but the machine kills it

@@ -148,9 +148,11 @@ fn a_new_version_is_compiled_when_nobody_else_wants_the_processor_and_on_a_busy_
             children(host.pid()).into_iter().find(is)
         };
         let first = wait_for("a child that gives way", || child(IDLE));
-        let second = wait_for("a child with a small share", || child(OTHER));
+        let began = Instant::now();
+        wait_for("a child with a small share", || child(OTHER));
         over.store(true, Ordering::Relaxed);
-        assert_ne!(first, second);
+        // Not only when it could have used up its processor time.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         wait_for("the first child to be gone", || scheduled(first).is_none().then_some(()));
     });
 }
